@@ -1,0 +1,1 @@
+"""Ground floor: a language model from scratch in plain PyTorch."""
