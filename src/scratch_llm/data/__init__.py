@@ -1,0 +1,6 @@
+"""Training data: a memory-mapped token file, and the batches cut from it."""
+
+from scratch_llm.data.token_file import TokenFile, TokenFileWriter, token_dtype
+from scratch_llm.data.windows import IGNORE, Windows
+
+__all__ = ["IGNORE", "TokenFile", "TokenFileWriter", "Windows", "token_dtype"]
