@@ -1,0 +1,31 @@
+"""Building blocks of the models.
+
+Shape suffixes, used for tensor names in all rooms that hold a model:
+
+    B  batch            T  time (positions fed now)     S  positions attended to (cache and now)
+    D  d_model          F  d_ff                         V  vocab_size
+    H  n_heads          K  n_kv_heads                   G  query heads per key/value head (H = K * G)
+    d  head_dim         N  B * T, rows flattened
+"""
+
+from scratch_llm.layers.attention import GroupedQueryAttention
+from scratch_llm.layers.block_attention import block_attention
+from scratch_llm.layers.feed_forward import GELUFeedForward, SwiGLU
+from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.loss import linear_cross_entropy
+from scratch_llm.layers.norms import LayerNorm, RMSNorm
+from scratch_llm.layers.rotary import apply_rotary, interleaved_to_half, rotary_tables
+
+__all__ = [
+    "GELUFeedForward",
+    "GroupedQueryAttention",
+    "KVCache",
+    "LayerNorm",
+    "RMSNorm",
+    "SwiGLU",
+    "apply_rotary",
+    "block_attention",
+    "interleaved_to_half",
+    "linear_cross_entropy",
+    "rotary_tables",
+]

@@ -1,0 +1,109 @@
+"""Causal self-attention with grouped key/value heads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scratch_llm.layers.block_attention import MAX_CONTEXT, block_attention
+from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.rotary import apply_rotary
+
+
+class GroupedQueryAttention(nn.Module):
+    """``softmax(q k^T / sqrt(d)) v`` where ``H / K`` query heads share one key/value head (Ainslie et al. 2023).
+
+    ``n_kv_heads == n_heads`` is multi-head attention (Vaswani et al. 2017, section 3.2.2), 1 is multi-query.
+    The three input projections are one matrix, rows ordered q, k, v: one product instead of three.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int,
+        head_dim: int,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
+        self.dropout = dropout
+        self.qkv = nn.Linear(d_model, (n_heads + 2 * n_kv_heads) * head_dim, bias=bias)
+        self.out = nn.Linear(n_heads * head_dim, d_model, bias=bias)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D).
+
+        ``rotary``: cosines and sines that broadcast against (B, T, heads, d).  ``mask``: bool, True where a query may
+        look, broadcasting against (B, H, T, S); None is plain causal.  ``cache`` is written at ``layer``.
+        """
+        B, T, _ = x_BTD.shape
+        qkv = self.qkv(x_BTD).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.head_dim)
+        if rotary is not None:
+            # Queries and keys lie side by side, so one call rotates both.
+            qk, v = qkv.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
+            q, k = apply_rotary(qk, *rotary).split((self.n_heads, self.n_kv_heads), dim=2)
+        else:
+            q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
+        q_BHTd, k_BKSd, v_BKSd = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if cache is not None:
+            k_BKSd, v_BKSd = cache.write(layer, k_BKSd, v_BKSd)
+        if T == 1:
+            y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask)
+        elif self._trains_on_cpu(q_BHTd, mask, cache):
+            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd)
+        else:
+            y_BHTd = F.scaled_dot_product_attention(
+                q_BHTd.to(k_BKSd.dtype),
+                k_BKSd,
+                v_BKSd,
+                attn_mask=mask,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=mask is None,
+                enable_gqa=self.n_kv_heads != self.n_heads,
+            ).to(x_BTD.dtype)
+        return self.out(y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))
+
+    def _trains_on_cpu(self, q_BHTd: Tensor, mask: Tensor | None, cache: KVCache | None) -> bool:
+        """Where ``block_attention`` is faster than the library's kernel: see there."""
+        plain = mask is None and cache is None and not (self.dropout and self.training)
+        return (
+            plain and q_BHTd.device.type == "cpu" and q_BHTd.requires_grad and q_BHTd.shape[2] <= MAX_CONTEXT
+        )
+
+    def _attend_one(self, q_BH1d: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention of one query per row, which may look at all keys (but masked ones): (B, H, 1, d).
+
+        The query heads of a group stand in for time, so keys and values are read once per group and not
+        repeated.
+        """
+        B, H, _, d = q_BH1d.shape
+        q_BKGd = q_BH1d.reshape(B, self.n_kv_heads, H // self.n_kv_heads, d).to(k_BKSd.dtype)
+        dropout = self.dropout if self.training else 0.0
+        y_BKGd = F.scaled_dot_product_attention(q_BKGd, k_BKSd, v_BKSd, attn_mask=mask, dropout_p=dropout)
+        return y_BKGd.reshape(B, H, 1, d).to(q_BH1d.dtype)
+
+
+def clear_attention(q_BHTd: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention written out, to compare the library's kernel with: (B, H, T, d) -> (B, H, T, d).
+
+    ``mask`` is as in ``GroupedQueryAttention``; None is causal, with the queries at the end of the keys.
+    """
+    group = q_BHTd.shape[1] // k_BKSd.shape[1]
+    k_BHSd, v_BHSd = k_BKSd.repeat_interleave(group, dim=1), v_BKSd.repeat_interleave(group, dim=1)
+    scores_BHTS = q_BHTd @ k_BHSd.transpose(-1, -2) / q_BHTd.shape[-1] ** 0.5
+    if mask is None:
+        T, S = scores_BHTS.shape[-2:]
+        mask = torch.ones(T, S, dtype=torch.bool, device=q_BHTd.device).tril(S - T)
+    scores_BHTS = scores_BHTS.masked_fill(~mask, float("-inf"))
+    return torch.softmax(scores_BHTS, dim=-1) @ v_BHSd

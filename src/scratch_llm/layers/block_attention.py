@@ -1,0 +1,70 @@
+"""Causal attention for training on a CPU: matrix products over blocks of queries, gradient by hand.
+
+torch's fused CPU kernel is made for long contexts: it works on small tiles, in which a processor's bfloat16
+units do not reach their speed.  At training lengths the scores of a block of queries fit in the cache, so
+batched products of whole blocks are 2 to 3 times as fast (26 against 69 ms of one core's time for forward
+and backward of 16 x 6 heads x 256 tokens x 64 on a Zen 5).  Keys after a block's last query are left out, so
+the masked half of the square is mostly not computed at all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+# The probabilities are kept for the backward pass, which grows with the square of the context; beyond this
+# the fused kernel, which recomputes them, is the better choice.
+MAX_CONTEXT = 1024
+
+
+def block_attention(q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor) -> Tensor:
+    """``softmax(q k^T / sqrt(d), causal) v``: (B, H, T, d) -> (B, H, T, d), all of one dtype.
+
+    H is a multiple of K: groups of H / K query heads share a key/value head.
+    """
+    q_BHTd = q_BHTd * q_BHTd.shape[-1] ** -0.5
+    groups = q_BHTd.shape[1] // k_BKTd.shape[1]
+    if groups > 1:
+        k_BKTd, v_BKTd = (part.repeat_interleave(groups, dim=1) for part in (k_BKTd, v_BKTd))
+    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous())
+
+
+class _BlockAttention(torch.autograd.Function):
+    """p = softmax(q k^T), y = p v; q comes scaled."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        blocks, probabilities = [], []
+        for start, end in _blocks(q.shape[2]):
+            scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2)
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(start + 1)
+            p = torch.softmax(scores.masked_fill_(later, float("-inf")), dim=-1)
+            probabilities.append(p)
+            blocks.append(p @ v[:, :, :end])
+        y = torch.cat(blocks, dim=2)
+        ctx.save_for_backward(q, k, v, y, *probabilities)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With g = dL/dy: dv = p^T g, ds = p * (g v^T - rowsum(g * y)), dq = ds k, dk = ds^T q.
+
+        The row sum stands for rowsum(p * (g v^T)) in softmax's gradient (Dao et al. 2022, FlashAttention,
+        appendix B.2): a product over d numbers instead of T.
+        """
+        q, k, v, y, *probabilities = ctx.saved_tensors
+        grad = grad.contiguous()
+        row_sums = (grad.float() * y.float()).sum(dim=-1, keepdim=True).to(q.dtype)
+        grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
+        for (start, end), p in zip(_blocks(q.shape[2]), probabilities):
+            g = grad[:, :, start:end]
+            ds = (g @ v[:, :, :end].transpose(-1, -2)).sub_(row_sums[:, :, start:end]).mul_(p)
+            grad_q.append(ds @ k[:, :, :end])
+            grad_k[:, :, :end] += ds.transpose(-1, -2) @ q[:, :, start:end]
+            grad_v[:, :, :end] += p.transpose(-1, -2) @ g
+        return torch.cat(grad_q, dim=2), grad_k, grad_v
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]

@@ -1,0 +1,52 @@
+"""Normalisation over the feature dimension."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm: ``x / sqrt(mean(x^2) + eps) * weight`` (Zhang and Sennrich 2019, eq. 4).
+
+    Unlike LayerNorm it neither centres nor shifts.  The statistic is computed in float32 whatever the
+    dtype of ``x``, since squares of bfloat16 numbers lose too much.
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D), same dtype."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+    def clear_forward(self, x: Tensor) -> Tensor:
+        """The formula, line by line; ``forward`` calls the library's kernel for it."""
+        x_float = x.float()
+        mean_square = x_float.square().mean(dim=-1, keepdim=True)
+        return (x_float * torch.rsqrt(mean_square + self.eps) * self.weight.float()).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` (Ba et al. 2016), variance without Bessel's correction."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D), same dtype."""
+        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+    def clear_forward(self, x: Tensor) -> Tensor:
+        """The formula, line by line."""
+        x_float = x.float()
+        centred = x_float - x_float.mean(dim=-1, keepdim=True)
+        variance = centred.square().mean(dim=-1, keepdim=True)
+        normed = centred * torch.rsqrt(variance + self.eps)
+        return (normed * self.weight.float() + self.bias.float()).to(x.dtype)

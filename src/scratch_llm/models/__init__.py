@@ -1,0 +1,38 @@
+"""The model family: build one from a configuration, or load one from a folder."""
+
+from __future__ import annotations
+
+import torch
+
+from scratch_llm.models.base import LanguageModel
+from scratch_llm.models.gpt2 import GPT2, GPT2Config
+from scratch_llm.models.llama import Llama, LlamaConfig
+from scratch_llm.models.registry import MODELS, load_model, model_class
+
+__all__ = [
+    "GPT2",
+    "MODELS",
+    "GPT2Config",
+    "LanguageModel",
+    "Llama",
+    "LlamaConfig",
+    "build_model",
+    "load_model",
+    "model_class",
+]
+
+
+def build_model(config, *, seed: int | None = None) -> LanguageModel:
+    """A model with fresh weights for a configuration such as ``LlamaConfig``.
+
+    ``seed`` fixes the weights without touching torch's global random state; None draws from that state.
+    """
+    kind = next((kind for kind in MODELS.values() if isinstance(config, kind.config_class)), None)
+    if kind is None:
+        known = ", ".join(sorted(kind.config_class.__name__ for kind in MODELS.values()))
+        raise ValueError(f"no model is built from a {type(config).__name__}: give one of {known}")
+    if seed is None:
+        return kind(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(config)

@@ -1,0 +1,251 @@
+"""What every model of the family offers, whatever its architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.loss import linear_cross_entropy
+
+
+class LanguageModel(nn.Module, ABC):
+    """A causal language model: token ids in, logits of the next token out.
+
+    A subclass sets ``model_type`` (the Hugging Face name) and gives ``hidden_states``, ``head_weight``,
+    ``init_weights``, ``init_buffers``, ``weight_rules`` and the two configuration conversions.
+    """
+
+    model_type: ClassVar[str]
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+
+    # -- what a subclass gives --------------------------------------------------------------------
+
+    @abstractmethod
+    def hidden_states(self, tokens_BT: Tensor, cache: KVCache | None, padding_mask: Tensor | None) -> Tensor:
+        """(B, T) int64 -> (B, T, D): the input of the output layer."""
+
+    @property
+    @abstractmethod
+    def head_weight(self) -> Tensor:
+        """The output layer's matrix, (V, D)."""
+
+    @abstractmethod
+    def init_weights(self) -> None:
+        """Draw the starting weights from torch's global random generator."""
+
+    @abstractmethod
+    def init_buffers(self) -> None:
+        """Compute what is derived from the configuration and not saved (rotary tables)."""
+
+    @classmethod
+    @abstractmethod
+    def weight_rules(cls, config: Any) -> list:
+        """How names and layouts map to a Hugging Face checkpoint: ``scratch_llm.weights.Rule`` each."""
+
+    @classmethod
+    @abstractmethod
+    def config_from_huggingface(cls, values: dict[str, Any]) -> Any:
+        """The configuration in a ``config.json``; ValueError names what we do not support."""
+
+    @classmethod
+    @abstractmethod
+    def config_to_huggingface(cls, config: Any) -> dict[str, Any]:
+        """``config.json`` for a configuration."""
+
+    # -- what they share --------------------------------------------------------------------------
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        cache: KVCache | None = None,
+        padding_mask: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next token after every position, or the loss.
+
+        Args:
+            tokens_BT: token ids, int64 (B, T); with a cache, the tokens after those already in it.
+            cache: from ``init_cache``; it is read, written and advanced by T.
+            padding_mask: bool (B, T), True at real tokens, False at padding (on either side); None: all real.
+            targets: int64 (B, T), the token after each position, -100 where none is to be learnt.
+
+        Returns:
+            Logits (B, T, V) in the model's dtype; with ``targets`` the mean cross-entropy in nats, a
+            float32 scalar, without keeping all logits in float32.
+
+        Raises:
+            ValueError: token ids out of the vocabulary, too many tokens for the context or the cache,
+                or masks and targets of another shape.
+        """
+        self._check_inputs(tokens_BT, cache, padding_mask, targets)
+        hidden_BTD = self.hidden_states(tokens_BT, cache, padding_mask)
+        if targets is not None:
+            return linear_cross_entropy(hidden_BTD, self.head_weight, targets)
+        return self.logits(hidden_BTD)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V): the output layer, without bias."""
+        return F.linear(hidden, self.head_weight)
+
+    def init_cache(
+        self,
+        batch_size: int,
+        max_length: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> KVCache:
+        """An empty cache for ``max_length`` positions (default and limit: the context).
+
+        ``dtype`` and ``device`` are the model's by default.
+        """
+        config, max_length = self.config, max_length or self.config.context_length
+        return KVCache(
+            config.n_layers,
+            batch_size,
+            config.n_kv_heads,
+            max_length,
+            config.head_dim,
+            dtype or self.dtype,
+            device or self.device,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.head_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head_weight.dtype
+
+    def n_parameters(self, embeddings: bool = True) -> int:
+        """Number of weights; tied ones count once.  ``embeddings=False`` leaves out the embedding tables that
+        are only looked up (a tied table stays in: it is also the output matrix)."""
+        total = sum(parameter.numel() for parameter in self.parameters())
+        return total if embeddings else total - self._n_lookup_parameters()
+
+    def flops_per_token(self, context_length: int | None = None, training: bool = True) -> int:
+        """Floating-point operations per token of a sequence of ``context_length`` tokens.
+
+        A product with a matrix of N weights costs 2N operations per token, attention ``4 * T * H * d`` per
+        layer (q k^T and the weighted sum), counted over the whole T x T square as in PaLM (Chowdhery et al.
+        2022, appendix B) and ``torch.utils.flop_counter``.  The backward pass costs twice the forward.  Embedding look-ups
+        cost nothing; norms, rotary and element-wise work are left out (below 1 %).
+        """
+        config, T = self.config, context_length or self.config.context_length
+        matrices = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        if getattr(self, "lm_head", None) is None:
+            matrices += self.head_weight.numel()
+        forward = 2 * matrices + config.n_layers * 4 * T * config.n_heads * config.head_dim
+        return forward * (3 if training else 1)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write a Hugging Face folder; see ``scratch_llm.weights.save_model``."""
+        from scratch_llm.weights import save_model
+
+        save_model(self, folder, **options)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> LanguageModel:
+        """Read a Hugging Face folder of this architecture; see ``scratch_llm.weights.load_model``."""
+        from scratch_llm.weights import load_model
+
+        model = load_model(folder, **options)
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"{folder} holds a {model.model_type} model, not {cls.model_type}: use scratch_llm.models.load_model"
+            )
+        return model
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _n_lookup_parameters(self) -> int:
+        tables = (module for module in self.modules() if isinstance(module, nn.Embedding))
+        return sum(table.weight.numel() for table in tables if table.weight is not self.head_weight)
+
+    def _check_inputs(self, tokens_BT, cache, padding_mask, targets) -> None:
+        if tokens_BT.dim() != 2 or tokens_BT.numel() == 0:
+            raise ValueError(
+                f"tokens have shape {tuple(tokens_BT.shape)}: give at least one token, as (batch, time) int64"
+            )
+        T, limit = tokens_BT.shape[1], self.config.context_length
+        if T > limit:
+            raise ValueError(
+                f"{T} tokens are more than the model's context_length of {limit}: cut the text, or generate with "
+                "scratch_llm.generation, which slides the window"
+            )
+        for name, given in (("padding_mask", padding_mask), ("targets", targets)):
+            if given is not None and given.shape != tokens_BT.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}, tokens {tuple(tokens_BT.shape)}: they must be the same"
+                )
+        if cache is not None:
+            cache.check_room(*tokens_BT.shape)
+        # On a GPU the check would stop the queue of kernels, and inside torch.compile it would break the graph.
+        if tokens_BT.device.type == "cpu" and not torch.compiler.is_compiling():
+            lowest, highest = (int(bound) for bound in tokens_BT.aminmax())
+            if lowest < 0 or highest >= self.config.vocab_size:
+                wrong = lowest if lowest < 0 else highest
+                raise ValueError(
+                    f"token id {wrong} is not in the vocabulary 0..{self.config.vocab_size - 1}: "
+                    "use the tokenizer the model was trained with"
+                )
+
+
+def init_linear_and_embedding(model: nn.Module, std: float, n_layers: int) -> None:
+    """GPT-2's initialisation (Radford et al. 2019, section 2.3).
+
+    Matrices and embeddings are drawn from N(0, std); those that write into the residual stream (``out``
+    and ``down``) from N(0, std / sqrt(2 * n_layers)), because the stream sums 2 * n_layers of them and its
+    variance should not grow with depth.  Biases are 0, norm weights 1.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            residual = name.rsplit(".", 1)[-1] in ("out", "down")
+            nn.init.normal_(module.weight, 0.0, std / (2 * n_layers) ** 0.5 if residual else std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, 0.0, std)
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """ValueError unless each named field is a whole number of at least 1."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
+
+
+def check_fraction(config: Any, name: str) -> None:
+    """ValueError unless the named field is in [0, 1)."""
+    value = getattr(config, name)
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} is {value!r}: it must be at least 0 and below 1")
+
+
+def check_token_ids(config: Any, *names: str) -> None:
+    """ValueError unless each named field is None or ids inside the vocabulary."""
+    for name in names:
+        value = getattr(config, name)
+        for token in value if isinstance(value, (tuple, list)) else (value,):
+            if token is not None and not 0 <= token < config.vocab_size:
+                raise ValueError(
+                    f"{name} is {token}: it must be None or in 0..{config.vocab_size - 1} (vocab_size)"
+                )
+
+
+def replace(config: Any, **changes: Any) -> Any:
+    """A copy of a configuration with some fields changed, validated again."""
+    return dataclasses.replace(config, **changes)

@@ -1,0 +1,23 @@
+"""Which class implements which ``model_type`` of a ``config.json``."""
+
+from __future__ import annotations
+
+from scratch_llm.models.base import LanguageModel
+from scratch_llm.models.gpt2 import GPT2
+from scratch_llm.models.llama import Llama
+
+MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2)}
+
+
+def model_class(model_type: str) -> type[LanguageModel]:
+    """The class for a Hugging Face ``model_type``; ValueError lists those there are."""
+    if model_type not in MODELS:
+        raise ValueError(f"model_type is {model_type!r}: it must be one of {', '.join(sorted(MODELS))}")
+    return MODELS[model_type]
+
+
+def load_model(folder, **options) -> LanguageModel:
+    """Read a Hugging Face folder of any known architecture; see ``scratch_llm.weights.load_model``."""
+    from scratch_llm.weights import load_model as load
+
+    return load(folder, **options)
