@@ -1,0 +1,223 @@
+"""The training loop: batches in, a trained model, metrics and checkpoints out.
+
+``train`` is the whole story on one screen; each step of it is a function below it or a module beside it.
+Everything that a step does depends only on the weights, the optimiser's state and the step's number (its
+batch, its learning rate, its dropout), so a run that is killed and resumed computes the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scratch_llm.data import IGNORE, Windows
+from scratch_llm.training.adamw import parameter_groups
+from scratch_llm.training.allocator import keep_freed_memory
+from scratch_llm.training.checkpoint import load_checkpoint, save_checkpoint
+from scratch_llm.training.config import TrainingConfig, TrainingResult
+from scratch_llm.training.identity import check_fits, check_same_run, identity_of, start_over
+from scratch_llm.training.interrupt import InterruptBetweenSteps
+from scratch_llm.training.matmul_peak import matmul_peak
+from scratch_llm.training.metrics import MetricsFile
+from scratch_llm.training.precision import choose_compile, choose_dtype
+from scratch_llm.training.progress import Speedometer, eval_line, step_line
+from scratch_llm.training.schedule import cosine_with_warmup
+
+
+def train(
+    model: nn.Module,
+    train_windows: Windows,
+    valid_windows: Windows,
+    config: TrainingConfig,
+    folder: str | Path,
+    *,
+    token_bytes: np.ndarray | None = None,
+    resume: bool = True,
+    log: Callable[[str], None] = print,
+    on_eval: Callable[[nn.Module, int], None] | None = None,
+) -> TrainingResult:
+    """Train ``model`` in place, where it lies (CPU or GPU), and report.
+
+    Args:
+        model: called as ``model(inputs, targets=targets)``, returns the mean cross-entropy in nats.
+        train_windows, valid_windows: batches; the first must have ``config.batch_size``.
+        folder: takes ``metrics.jsonl`` and ``checkpoints/``.
+        token_bytes: UTF-8 bytes of each token id, int (vocab_size,), for bits per byte.
+        resume: go on from the newest checkpoint in ``folder``; False deletes what is there.
+        log: takes each printed line.
+        on_eval: called with the model (in eval mode) and the step after each evaluation.
+
+    Raises:
+        ValueError: model, windows and config do not fit together; the checkpoint is of a run with other
+            settings, or unreadable; the loss is no longer finite.
+        OSError: a checkpoint cannot be written (the disk is full); older ones are intact.
+        KeyboardInterrupt: Ctrl-C, after the step at work is finished and saved; a second one is not waited for.
+    """
+    check_fits(model, train_windows, valid_windows, config, token_bytes)
+    folder = Path(folder)
+    if not resume:
+        start_over(folder)
+    run = _Run(model, train_windows, config, folder, log)
+    metrics = MetricsFile(folder / "metrics.jsonl", steps_done=run.step)
+    model.train()
+    with InterruptBetweenSteps() as interrupt:
+        while run.step < config.steps:
+            run.speed.start()
+            learning_rate = cosine_with_warmup(
+                run.step, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate,
+                warmup_steps=config.warmup_steps, steps=config.steps)
+            torch.manual_seed(config.seed * 1_000_003 + run.step)  # dropout's
+            loss, grad_norm = gradients(run.compute_loss, model, train_windows.batch(run.step), config)
+            check_finite(loss, grad_norm, run.step + 1, learning_rate, run.checkpoints)
+            for group in run.optimizer.param_groups:
+                group["lr"] = learning_rate
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            run.step += 1
+            record = {"step": run.step, "loss": loss, "learning_rate": learning_rate, "grad_norm": grad_norm,
+                      **run.speed.stop(), "seconds": round(run.seconds, 3)}
+            last = run.step == config.steps
+            if run.step % config.log_every == 0 or last or run.step == 1:
+                log(step_line(record, config.steps, run.speed.eta(run.step)))
+            if run.step % config.eval_every == 0 or last:
+                record |= evaluate(model, valid_windows, config.eval_batches, run.dtype, token_bytes)
+                log(eval_line(record))
+                if on_eval is not None:
+                    call_in_eval_mode(on_eval, model, run.step)
+            metrics.append(record)
+            if run.step % config.save_every == 0 or last or interrupt.asked:
+                metrics.sync()
+                run.save(facts={"loss": loss})
+            if interrupt.asked:
+                log(f"interrupted: step {run.step} is saved in {run.checkpoints}; start again to go on from there")
+                raise KeyboardInterrupt
+    metrics.close()
+    return result_of(metrics, run.speed, config, run.seconds)
+
+
+class _Run:
+    """What lasts from step to step, and how it is saved and found again."""
+
+    def __init__(self, model: nn.Module, windows: Windows, config: TrainingConfig, folder: Path, log: Callable[[str], None]):
+        keep_freed_memory()
+        self.model, self.config, self.checkpoints = model, config, folder / "checkpoints"
+        device = next(model.parameters()).device
+        saved = load_checkpoint(self.checkpoints, log, device)
+        self.dtype, reason = choose_dtype(config.precision, device)
+        log(f"precision {reason}")
+        self.speed = Speedometer(model, windows, matmul_peak(device.type, self.dtype), config.steps)
+        compiled, reason = choose_compile(config.compile, self.speed.estimated_seconds, saved and saved["identity"]["compile"])
+        log(f"compile {reason}")
+        self.compute_loss = loss_function(model, device, self.dtype, compiled)
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), betas=config.betas, fused=True)
+        self.identity = identity_of(model, windows, config, self.dtype, compiled)
+        self.step, self._seconds_before, self._started = 0, 0.0, time.perf_counter()
+        if saved:
+            check_same_run(saved["identity"], self.identity, self.checkpoints)
+            model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self._seconds_before = saved["step"], saved["seconds"]
+            log(f"resuming after step {self.step}")
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, over all resumptions."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def save(self, facts: dict) -> None:
+        """A checkpoint of this moment.  Random states need no saving: each step seeds its own."""
+        state = {"step": self.step, "seconds": self.seconds, "identity": self.identity,
+                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_checkpoint(self.checkpoints, self.step, state, self.config.keep, facts)
+
+
+def loss_function(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> Callable[..., Tensor]:
+    """``(inputs, targets) -> loss``, its products in ``dtype``, as one compiled graph or as written."""
+
+    def compute_loss(inputs: Tensor, targets: Tensor) -> Tensor:
+        # Weights and optimiser state stay float32: small updates would vanish in bfloat16's 8 bits.
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return model(inputs, targets=targets)
+
+    return torch.compile(compute_loss) if compiled else compute_loss
+
+
+def gradients(compute_loss: Callable[..., Tensor], model: nn.Module, batch: tuple[Tensor, Tensor],
+              config: TrainingConfig) -> tuple[float, float]:
+    """Put the batch's clipped gradient into ``.grad``; return its mean loss and the norm before clipping.
+
+    A micro-batch's mean weighs as much as it has targets, so that the sum is the mean over the whole batch
+    (equal weights would be wrong where padding is masked).
+    """
+    device = next(model.parameters()).device
+    inputs, targets = (part.to(device, non_blocking=True) for part in batch)
+    n_targets = (targets != IGNORE).sum().clamp(min=1)
+    total = torch.zeros((), device=device)
+    for micro_inputs, micro_targets in zip(inputs.split(config.micro_batch_size), targets.split(config.micro_batch_size)):
+        share = (micro_targets != IGNORE).sum() / n_targets
+        if config.micro_batch_size < config.batch_size and share == 0:
+            continue  # nothing to learn in it, and a mean over no target is nan
+        loss = compute_loss(micro_inputs, micro_targets) * share
+        loss.backward()
+        total += loss.detach()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    return total.item(), norm.item()
+
+
+def check_finite(loss: float, grad_norm: float, step: int, learning_rate: float, checkpoints: Path) -> None:
+    """ValueError before a broken gradient reaches the weights."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise ValueError(
+            f"the loss is {loss} and the gradient norm {grad_norm} at step {step} (learning rate {learning_rate:.2g}): "
+            f"lower learning_rate, raise warmup_steps or use precision=float32, and start over; "
+            f"the last good weights are in {checkpoints}")
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, windows: Windows, n_batches: int, dtype: torch.dtype,
+             token_bytes: np.ndarray | None = None) -> dict[str, float]:
+    """Held-out loss over the first ``n_batches`` batches, and bits per byte where ``token_bytes`` is given.
+
+    Bits per byte = sum of nats / ln 2 / sum of the targets' bytes: unlike the loss it does not depend on how
+    the tokenizer cuts the text.  Special tokens cost nats and have no bytes, so document ends are paid for.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    compute_loss = loss_function(model, device, dtype, compiled=False)
+    bytes_of = None if token_bytes is None else torch.as_tensor(np.asarray(token_bytes, dtype=np.int64))
+    nats = n_targets = n_bytes = 0.0
+    for number in range(min(n_batches, windows.n_batches)):
+        inputs, targets = windows.batch(number)
+        kept = targets[targets != IGNORE]
+        if len(kept) == 0:
+            continue
+        nats += compute_loss(inputs.to(device), targets.to(device)).item() * len(kept)
+        n_targets += len(kept)
+        n_bytes += 0 if bytes_of is None else bytes_of[kept].sum().item()
+    model.train(was_training)
+    result = {"valid_loss": nats / max(1, n_targets)}
+    return result | ({"bits_per_byte": nats / math.log(2) / n_bytes} if n_bytes else {})
+
+
+def call_in_eval_mode(on_eval: Callable[[nn.Module, int], None], model: nn.Module, step: int) -> None:
+    """Run the hook without dropout, and without letting it switch the rest of the training off."""
+    model.eval()
+    with torch.no_grad():
+        on_eval(model, step)
+    model.train()
+
+
+def result_of(metrics: MetricsFile, speed: Speedometer, config: TrainingConfig, seconds: float) -> TrainingResult:
+    losses = [record["loss"] for record in metrics.records[-max(1, config.steps // 10):]]
+    evaluated = [record for record in metrics.records if "valid_loss" in record][-1]
+    tokens_per_second, mfu = speed.typical(metrics.records)
+    return TrainingResult(steps=config.steps, loss=sum(losses) / len(losses), valid_loss=evaluated["valid_loss"],
+                          bits_per_byte=evaluated.get("bits_per_byte"), tokens_per_second=tokens_per_second, mfu=mfu,
+                          seconds=seconds, metrics_path=metrics.path)
