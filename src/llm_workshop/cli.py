@@ -1,0 +1,150 @@
+"""The ``workshop`` command: each step of the main job by name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from llm_workshop.errors import DEBUG_VARIABLE, install_one_line_errors, is_user_error, report_error
+from llm_workshop.settings import Settings, add_dials, describe, load_settings, settings_help
+
+# Each command imports what it needs when it runs: `workshop --help` should not wait for torch.
+
+
+def corpus(settings: Settings, options: argparse.Namespace) -> int:
+    """Gather the documents of DATA into artifacts/<run>/corpus."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.corpus import build_corpus
+
+    build_corpus(Artifacts(settings))
+    return 0
+
+
+def tokenizer(settings: Settings, options: argparse.Namespace) -> int:
+    """Learn the byte-level BPE from the corpus."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.tokenizer import build_tokenizer
+
+    build_tokenizer(Artifacts(settings))
+    return 0
+
+
+def tokens(settings: Settings, options: argparse.Namespace) -> int:
+    """Encode the corpus into memory-mapped token files."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.tokens import build_tokens
+
+    build_tokens(Artifacts(settings))
+    return 0
+
+
+def pretrain(settings: Settings, options: argparse.Namespace) -> int:
+    """Pretrain the base model (goes on from the last checkpoint if it was interrupted)."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.pretrain import build_base_model
+
+    build_base_model(Artifacts(settings))
+    return 0
+
+
+def generate(settings: Settings, options: argparse.Namespace) -> int:
+    """Print generations of the base model: for --prompt, or for a few questions of ours."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.samples import generate_samples
+
+    _say_if_trained_otherwise(settings)
+    for prompt, text in generate_samples(Artifacts(settings), options.prompt or None):
+        print(f"\n> {prompt}\n{text}", flush=True)
+    return 0
+
+
+def chat(settings: Settings, options: argparse.Namespace) -> int:
+    """Open the chat page (127.0.0.1:7860 unless chat.host and chat.port say otherwise)."""
+    from llm_workshop.serving.serve import check_address, serve
+
+    check_address(settings.chat.host, settings.chat.port)
+    if options.check_port:
+        return 0
+    _say_if_trained_otherwise(settings)
+    serve(settings)
+    return 0
+
+
+def report(settings: Settings, options: argparse.Namespace) -> int:
+    """Join the reports of all steps into one self-contained HTML page."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.report import join_reports
+
+    print(f"report page: {join_reports(Artifacts(settings).reports)}")
+    return 0
+
+
+def doctor(settings: Settings, options: argparse.Namespace) -> int:
+    """Check this machine: each finding with its remedy."""
+    from llm_workshop.doctor import main as doctor_main
+
+    return doctor_main([])
+
+
+def _say_if_trained_otherwise(settings: Settings) -> None:
+    """The model that is there is used as it is; only `demo`, `pretrain` and `base-model` train another."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pipeline.pretrain import other_settings
+
+    if differences := other_settings(Artifacts(settings)):
+        print(f"note: this model was trained with {', '.join(differences)}", flush=True)
+
+
+COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
+    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, chat, report, doctor)
+}
+
+
+#: Which settings a building command prints: those that decide its result.
+SECTIONS = {
+    "corpus": ("corpus",),
+    "tokenizer": ("tokenizer",),
+    "tokens": (),
+    "pretrain": ("model", "pretrain"),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workshop", description="밑바닥 LLM 워크숍: the steps of the main job.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=function.__doc__,
+            description=f"{function.__doc__}\n\nSettings (section.key=value):\n{settings_help()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_dials(sub)
+        if name == "chat":
+            sub.add_argument("--check-port", action="store_true", help="only try whether the page's port is free")
+        if name == "generate":
+            sub.add_argument("--prompt", action="append", help="a text to continue or a question (may be repeated)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; user errors are one line on stderr, exit code 1 (130 for Ctrl-C)."""
+    options = build_parser().parse_args(argv)
+    install_one_line_errors()
+    if options.force:
+        os.environ["FORCE"] = "1"
+    try:
+        settings = load_settings(options.scale, options.data, options.seed, options.overrides)
+        if options.command in SECTIONS:
+            print("\n".join(describe(settings, SECTIONS[options.command])), flush=True)
+        return COMMANDS[options.command](settings, options)
+    except BaseException as error:
+        if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
+            raise
+        return report_error(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Corpora: the embedded Korean sample and the catalogue of public data sets."""

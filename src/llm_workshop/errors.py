@@ -1,0 +1,59 @@
+"""One-line errors for people who run commands; the traceback on request."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+DEBUG_VARIABLE = "WORKSHOP_DEBUG"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` folded onto one line, with the file name for an ``OSError``."""
+    if isinstance(error, MemoryError):
+        return "out of memory: choose a smaller SCALE or batch (ARGS=\"pretrain.micro_batch_size=...\")"
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        hint = {28: " (free some disk space, then run the same command again: finished work is kept)"}
+        return f"{error.strerror}{where}{hint.get(error.errno, '')}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def exit_code(error: BaseException) -> int:
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def report_error(error: BaseException) -> int:
+    """Print ``error: ...`` on stderr and return the exit code that belongs to it."""
+    if isinstance(error, KeyboardInterrupt):
+        print("\ninterrupted: finished work is kept; run the same command to go on", file=sys.stderr)
+    else:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    return exit_code(error)
+
+
+def one_line_warning(message, category, filename, lineno, line=None) -> str:
+    """A ``warnings.formatwarning`` without the line of source, which tells a user nothing."""
+    return f"warning: {' '.join(str(message).split())}\n"
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Errors that a person can mend; anything else is our fault and keeps its traceback."""
+    return isinstance(error, (ValueError, OSError, KeyboardInterrupt, MemoryError))
+
+
+def install_one_line_errors() -> None:
+    """Make uncaught user errors one line long; ``WORKSHOP_DEBUG=1`` keeps the traceback."""
+    if os.environ.get(DEBUG_VARIABLE):
+        return
+    warnings.formatwarning = one_line_warning
+    previous = sys.excepthook
+
+    def hook(kind, error, traceback):
+        if is_user_error(error):
+            report_error(error)
+        else:
+            previous(kind, error, traceback)
+
+    sys.excepthook = hook

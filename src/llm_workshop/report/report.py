@@ -1,0 +1,158 @@
+"""One step's report: Markdown text, tables and PNG figures under ``artifacts/<run>/reports/``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scratch_llm.io import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+class Report:
+    """Collects what a step has to say and writes it as ``<name>.md`` with its figures beside it.
+
+    ``artifacts`` is an :class:`llm_workshop.artifacts.Artifacts` (its ``reports`` folder is used) or a
+    folder.  ``name`` is ``weekNN-step`` in lower case: reports are joined in the order of their names.
+    Every method returns the report, so that calls can be chained.
+
+    Raises ValueError for a name that is no plain file name, an empty table or a figure used twice.
+    """
+
+    def __init__(self, artifacts: Any, name: str, title: str):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"report name {name!r}: use lower-case words joined by '-', e.g. 'week05-pretrain'")
+        self.folder = Path(getattr(artifacts, "reports", artifacts))
+        self.name = name
+        self.title = " ".join(title.split())
+        self._blocks: list[str] = [f"# {self.title}"]
+        self._figures: set[str] = set()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.name}.md"
+
+    def text(self, markdown: str) -> Report:
+        """Add Markdown.  Use headings from ``##`` on; the title is the report's only ``#``."""
+        return self._add(markdown.strip())
+
+    def heading(self, title: str, level: int = 2) -> Report:
+        return self._add("#" * level + " " + " ".join(title.split()))
+
+    def table(
+        self,
+        rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+        header: Sequence[str] | None = None,
+        caption: str | None = None,
+    ) -> Report:
+        """Add a table.
+
+        ``rows`` are mappings (their keys, in order of first appearance, are the header unless one is given)
+        or sequences with a ``header``.  Columns that hold only numbers are aligned right; text is shown
+        literally, so Markdown or HTML inside a cell stays visible as it is.
+        """
+        rows = list(rows)
+        if not rows:
+            raise ValueError(f"report {self.name}: a table needs at least one row")
+        if header is None:
+            if not all(isinstance(row, Mapping) for row in rows):
+                raise ValueError(f"report {self.name}: rows that are not mappings need header=[...]")
+            header = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[row.get(key) for key in header] if isinstance(row, Mapping) else list(row) for row in rows]
+        for row in cells:
+            if len(row) != len(header):
+                raise ValueError(f"report {self.name}: a row has {len(row)} cells, the header {len(header)}: {row}")
+        rules = ["--:" if _numeric(column) else ":--" for column in zip(*cells)]
+        lines = [_table_line(_cell(name) for name in header), _table_line(rules)]
+        lines += [_table_line(_cell(value) for value in row) for row in cells]
+        table = "\n".join(lines)
+        return self._add(f"*{escape_markdown(caption)}*\n\n{table}" if caption else table)
+
+    def facts(self, values: Mapping[str, Any]) -> Report:
+        """Add a two-column table of names and values (settings, measured figures)."""
+        return self.table([[name, value] for name, value in values.items()], header=["항목", "값"])
+
+    def output(self, text: str, language: str = "text") -> Report:
+        """Add literal text (a program's output, a generated sample) as a code block."""
+        longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        return self._add(f"{fence}{language}\n{text.rstrip()}\n{fence}")
+
+    def figure(self, figure: Figure, name: str, caption: str) -> Report:
+        """Save a matplotlib figure as ``<report>-<name>.png`` (atomically) and show it with its caption."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"figure name {name!r}: use lower-case words joined by '-', e.g. 'loss'")
+        if name in self._figures:
+            raise ValueError(f"report {self.name} already has a figure {name!r}: give the second one its own name")
+        self._figures.add(name)
+        file = f"{self.name}-{name}.png"
+        with atomic_write(self.folder / file, "wb") as stream:
+            figure.savefig(stream, format="png", dpi=160, bbox_inches="tight", facecolor=figure.get_facecolor())
+        caption = escape_markdown(caption)
+        return self._add(f"![{caption}]({file})\n\n*{caption}*")
+
+    def markdown(self) -> str:
+        return "\n\n".join(self._blocks) + "\n"
+
+    def save(self, quiet: bool = False) -> Path:
+        """Write the report and print where it is; returns the Markdown file."""
+        with atomic_write(self.path) as stream:
+            stream.write(self.markdown())
+        if not quiet:
+            print(f"report: {_shortest(self.path)}  (all reports on one page: make report)")
+        return self.path
+
+    def _add(self, block: str) -> Report:
+        if block:
+            self._blocks.append(block)
+        return self
+
+
+def format_value(value: Any) -> str:
+    """A value as people read it: 12,345 · 0.1235 · 1.2e-05 · 예/아니요 · – for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "예" if value else "아니요"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            return str(value)
+        if value and abs(value) < 1e-3:
+            return f"{value:.2e}"
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows literally, on one line."""
+    text = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|~#!&])", r"\\\1", text)
+
+
+def _cell(value: Any) -> str:
+    return escape_markdown(format_value(value))
+
+
+def _numeric(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
+
+
+def _table_line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _shortest(path: Path) -> Path:
+    """``path`` relative to the working folder where that is possible."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path

@@ -1,0 +1,128 @@
+"""Every Korean word on the chat page, and the small pieces of HTML around them."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from llm_workshop.serving.engine import ModelInfo
+from llm_workshop.serving.worker import Timing
+
+TITLE = "밑바닥 LLM 대화"
+CHAT, COMPLETE = "대화", "이어쓰기"
+SEND, STOP = "보내기", "멈추기"
+BOX = {CHAT: "메시지를 입력하세요", COMPLETE: "이어 쓸 글의 첫머리를 적어 주세요"}
+EMPTY_ANSWER = "(모델이 아무것도 쓰지 않고 답을 마쳤습니다.)"
+
+EXAMPLES = {
+    CHAT: (
+        "김치찌개는 어떻게 끓여요?",
+        "봄에 가기 좋은 여행지를 추천해 주세요.",
+        "요즘 잠이 잘 안 와요. 어떻게 하죠?",
+        "짧은 이야기 하나 들려주세요.",
+    ),
+    COMPLETE: (
+        "어느 봄날 오후,",
+        "이 영화는 정말",
+        "보고 싶은 할머니께",
+        "오늘 아침에 일어나니",
+    ),
+}
+
+
+def literal(text: str) -> str:
+    """Text for Gradio's Chatbot, which takes messages for HTML: markup that a model writes stays visible.
+
+    Only what a browser would read as markup is escaped, so that copied text is the text.
+    """
+    return re.sub(r"&(?=#?\w+;)|<(?=[a-zA-Z/!?])", lambda match: escape(match[0]), text)
+
+
+def from_literal(text: str) -> str:
+    """The inverse of ``literal``."""
+    return text.replace("&lt;", "<").replace("&amp;", "&")
+
+
+def examples(mode: str) -> list[dict[str, str]]:
+    return [{"text": text} for text in EXAMPLES[mode]]
+
+
+def header(info: ModelInfo) -> str:
+    facts = [escape(info.name), f"파라미터 {count(info.n_parameters)}개"]
+    if info.bits_per_byte is not None:
+        facts.append(f"{info.bits_per_byte:.2f} 비트/바이트")
+    return (
+        f'<div class="brand"><span class="mark" aria-hidden="true">밑</span>'
+        f"<div><h1>{TITLE}</h1><p>{' · '.join(facts)}</p></div></div>"
+    )
+
+
+def placeholder(mode: str, chats: bool) -> str:
+    if mode == CHAT and chats:
+        title, line = "무슨 이야기를 할까요?", "처음부터 직접 학습한 작은 모델입니다. 아래 예문을 누르거나 직접 물어보세요."
+    elif mode == CHAT:
+        title, line = "이 모델은 대화를 배운 적이 없습니다", "학습 자료에 대화가 없어서 엉뚱한 답이 나올 수 있습니다. ‘이어쓰기’를 권합니다."
+    else:
+        title, line = "첫머리를 적으면 이어서 씁니다", "사전학습만 마친 모델은 질문에 답하기보다 글을 이어 쓰는 일을 잘합니다."
+    return f'<div class="welcome"><h2>{title}</h2><p>{line}</p></div>'
+
+
+def count(number: int) -> str:
+    """5,772,544 -> "577만", 124,000,000 -> "1.24억": how Koreans read large numbers."""
+    if number >= 10**8:
+        return f"{number / 10**8:.3g}억"
+    if number >= 10**4:
+        return f"{number / 10**4:,.0f}만"
+    return f"{number:,}"
+
+
+def model_card(info: ModelInfo) -> str:
+    """The model and the artifact it was loaded from."""
+    rows = [
+        ("구조", info.architecture),
+        ("파라미터", f"{count(info.n_parameters)}개"),
+        ("문맥 · 어휘", f"{info.context_length:,}토큰 · {info.vocab_size:,}개"),
+        ("바이트당 비트", f"{info.bits_per_byte:.3f}" if info.bits_per_byte is not None else None),
+        ("학습 자료", info.trained_on),
+        ("학습한 토큰", count(info.trained_tokens) if info.trained_tokens else None),
+        ("장치", " · ".join(part for part in (info.device, info.precision) if part) or None),
+        ("만든 때", info.created[:16].replace("T", " ") if info.created else None),
+        ("커밋", info.commit),
+        ("산출물", info.artifact),
+    ]
+    body = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows if value)
+    return f'<section class="card"><h2>{escape(info.name)}</h2><dl>{body}</dl></section>'
+
+
+def notice(text: str) -> str:
+    return f'<p class="notice" role="alert">{escape(text)}</p>'
+
+
+def too_long(n_tokens: int, limit: int) -> str:
+    return f"글이 모델의 문맥보다 깁니다: {n_tokens:,}토큰인데 {limit:,}토큰까지 넣을 수 있습니다. 줄여서 다시 보내 주세요."
+
+
+def waiting(ahead: int) -> str:
+    text = f"앞의 답변 {ahead}개가 끝나기를 기다리는 중" if ahead else "생각하는 중"
+    return f'<p class="busy" role="status">{text}<i></i></p>'
+
+
+def writing(timing: Timing) -> str:
+    return f'<p class="busy" role="status">{timing.n_tokens:,}토큰 쓰는 중<i></i></p>'
+
+
+def figures(timing: Timing, reason: str | None, stopped: bool, seed: int | None, dropped: int) -> str:
+    """The measured line under an answer."""
+    parts = []
+    if timing.time_to_first_token is not None:
+        parts.append(f"첫 토큰 <b>{timing.time_to_first_token:.2f}초</b>")
+    if timing.tokens_per_second is not None:
+        parts.append(f"<b>{timing.tokens_per_second:,.0f}</b> 토큰/초")
+    parts.append(f"{timing.n_tokens:,}토큰, {timing.seconds:.1f}초")
+    if seed is not None:
+        parts.append(f"시드 {seed}")
+    parts.append("멈춤" if stopped else "길이 제한에 닿음" if reason == "length" else "종료 토큰에서 멈춤")
+    line = " · ".join(parts)
+    if dropped:
+        line += f"<br>대화가 길어서 오래된 메시지 {dropped}개는 모델에게 보이지 않았습니다."
+    return f'<p class="figures" role="status">{line}</p>'

@@ -1,0 +1,60 @@
+"""User errors are one line and a non-zero exit code, from the command and from lab scripts."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llm_workshop.cli import main
+from llm_workshop.errors import exit_code, is_user_error, one_line
+
+
+def test_one_line_folds_and_explains():
+    assert one_line(ValueError("a\n  b")) == "a b"
+    full = one_line(OSError(errno.ENOSPC, "No space left on device", "x/train.bin"))
+    assert full.startswith("No space left on device: x/train.bin") and "run the same command again" in full
+    assert "micro_batch_size" in one_line(MemoryError())
+
+
+def test_only_errors_a_person_can_mend_are_folded():
+    assert is_user_error(ValueError()) and is_user_error(FileNotFoundError()) and is_user_error(KeyboardInterrupt())
+    assert not is_user_error(AssertionError()) and not is_user_error(TypeError())
+    assert exit_code(KeyboardInterrupt()) == 130 and exit_code(ValueError()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["corpus", "--scale", "smok"], "did you mean 'smoke'"),
+        (["corpus", "--scale", "smoke", "--data", "nsmcx"], "did you mean 'nsmc'"),
+        (["corpus", "--scale", "smoke", "corpus.megabyte=1"], "did you mean 'megabytes'"),
+        (["corpus", "--scale", "smoke", "--data", "no/such.txt"], "no file or folder no/such.txt"),
+        (["tokenizer", "--scale", "smoke"], "run 'make corpus SCALE=smoke' first"),
+        (["pretrain", "--scale", "smoke"], "run 'make week3-tokenizer SCALE=smoke' first"),
+        (["generate", "--scale", "smoke"], "run 'make week5-pretrain SCALE=smoke' first"),
+    ],
+)
+def test_command_errors_are_one_line(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path))
+    assert main(argv) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+
+
+def test_debug_keeps_the_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_DEBUG", "1")
+    with pytest.raises(ValueError, match="unknown SCALE"):
+        main(["corpus", "--scale", "x"])
+
+
+def test_lab_scripts_too(tmp_path, repository):
+    script = tmp_path / "lab.py"
+    script.write_text("from llm_workshop.settings import settings_from_command_line\nsettings_from_command_line()\n")
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    result = subprocess.run(
+        [sys.executable, script, "--scale", "tiny"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert result.returncode == 1
+    assert result.stderr == "error: unknown SCALE 'tiny': use one of smoke, laptop, gpu\n"
