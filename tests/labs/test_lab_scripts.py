@@ -1,0 +1,47 @@
+"""The labs of weeks 3 and 5 run from top to bottom, and every lab has its guide and becomes a notebook."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercises", "solutions") and not p.stem.startswith("test_"))
+SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
+RUNS = {
+    "labs/week03_tokenizers/tokenizer.py": SMALL,
+    "labs/week05_pretraining/pretrain.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_the_lab_runs_and_leaves_its_report(script, tmp_path):
+    environment = {**os.environ, "ARTIFACTS_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / script), "--scale", "smoke", *RUNS[script]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    reports = tmp_path / "smoke" / "reports"
+    [report] = reports.glob("*.md")
+    text = report.read_text(encoding="utf-8")
+    pictures = re.findall(r"\]\(([\w-]+\.png)\)", text)
+    assert pictures and all((reports / name).stat().st_size > 10_000 for name in pictures)
+    assert "�" not in text and "nan" not in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_form_of_a_lab(script):
+    guide = (script.parent / "README.md").read_text(encoding="utf-8")
+    assert all(f"## {part}" in guide for part in ("목표", "체크포인트 질문")), "a guide has aims and questions"
+    notebook = jupytext.read(script)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[0] == "markdown" and notebook.cells[0].source.startswith("# ")
+    assert kinds.count("markdown") >= 3 and kinds.count("code") >= 3
+    assert "settings_from_command_line()" in "".join(c.source for c in notebook.cells if c.cell_type == "code")
