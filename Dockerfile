@@ -1,0 +1,80 @@
+# 밑바닥 LLM 워크숍: one file, two devices.
+#   CPU   docker build --target workshop .
+#   GPU   docker build --target workshop --build-arg BASE_IMAGE=nvcr.io/nvidia/pytorch:26.08-py3 .
+# `make image` chooses and passes the uid and gid of whoever builds. Needs BuildKit (Docker 20.10 or later).
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# --- base: what every environment of the workshop needs from the system ------------------------------
+FROM ${BASE_IMAGE} AS base
+SHELL ["/bin/sh", "-eu", "-c"]
+USER root
+
+# g++ and Python's headers for torch.compile, make for the targets, tini to reap and to pass signals on.
+# A base whose Python cannot make virtual environments (Debian, Ubuntu, NGC) gets python3-venv as well.
+ARG EXTRA_APT=""
+RUN apt-get update; \
+    packages="ca-certificates g++ git make tini ${EXTRA_APT}"; \
+    if ! python3 -c 'import ensurepip, venv'; then packages="$packages python3-venv"; fi; \
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $packages; \
+    rm -rf /var/lib/apt/lists/*
+
+# The certificate of a company's TLS proxy: docker build --secret id=extra_ca,src=company.pem
+RUN --mount=type=secret,id=extra_ca \
+    if [ -s /run/secrets/extra_ca ]; then \
+        cp /run/secrets/extra_ca /usr/local/share/ca-certificates/extra-ca.crt; \
+        chmod 0644 /usr/local/share/ca-certificates/extra-ca.crt; \
+        update-ca-certificates; \
+    fi
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+
+# --- core: the Python environment, before any source, so that editing code never installs again --------
+FROM base AS core
+COPY pyproject.toml /workspace/
+COPY environments/core.txt environments/install.py /workspace/environments/
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    python3 /workspace/environments/install.py --venv /opt/workshop --keep-base-torch --dependencies-only
+ENV PATH=/opt/workshop/bin:$PATH
+
+# --- workshop: the source and an ordinary user --------------------------------------------------------
+FROM core AS workshop
+# GPT-2's vocabulary for tiktoken without a network, where its files were put into docker/tiktoken.
+COPY docker/tiktoken/ /opt/tiktoken/
+RUN cd /opt/tiktoken; \
+    if [ -f vocab.bpe ]; then mv vocab.bpe 6d1cbeee0f20b3d9449abfede4726ed8212e3aee; fi; \
+    if [ -f encoder.json ]; then mv encoder.json 6c7ea1a7e38e3a7f062df639a5b80947f075ffe6; fi; \
+    chmod -R a+rwX /opt/tiktoken
+
+# The user outside and the one inside have one uid, so that artifacts belong to who made them. NGC images
+# bring a user `ubuntu` with uid 1000, which is renamed. The cache is open to any uid: volumes outlive builds.
+ARG HOST_UID=1000
+ARG HOST_GID=1000
+RUN if ! getent group "$HOST_GID" > /dev/null; then groupadd --gid "$HOST_GID" workshop; fi; \
+    uid="$HOST_UID"; if [ "$uid" = 0 ]; then uid=1000; fi; \
+    taken="$(getent passwd "$uid" | cut -d: -f1)"; \
+    if [ -n "$taken" ]; then usermod --login workshop --home /home/workshop --gid "$HOST_GID" "$taken"; \
+    else useradd --uid "$uid" --gid "$HOST_GID" --no-create-home --home-dir /home/workshop workshop; fi; \
+    usermod --shell /bin/bash workshop; \
+    mkdir -p /home/workshop/.cache /workspace; \
+    chown -R "$uid:$HOST_GID" /home/workshop /workspace; \
+    chmod 0777 /home/workshop /home/workshop/.cache
+
+WORKDIR /workspace
+COPY --chown=${HOST_UID}:${HOST_GID} . /workspace
+RUN python3 environments/install.py --venv /opt/workshop --project-only
+
+ENV WORKSHOP_CONTAINER=1 \
+    HOME=/home/workshop \
+    USER=workshop \
+    TIKTOKEN_CACHE_DIR=/opt/tiktoken \
+    HF_HOME=/home/workshop/.cache/huggingface \
+    TORCHINDUCTOR_CACHE_DIR=/home/workshop/.cache/torchinductor \
+    MPLCONFIGDIR=/home/workshop/.cache/matplotlib \
+    PYTHONUNBUFFERED=1
+USER ${HOST_UID}:${HOST_GID}
+EXPOSE 7860 8888
+LABEL org.opencontainers.image.title="밑바닥 LLM 워크숍" \
+      org.opencontainers.image.description="From an empty machine to a Korean chat model built by hand" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENTRYPOINT ["tini", "-g", "--"]
+CMD ["make", "help"]

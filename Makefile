@@ -1,0 +1,229 @@
+# 밑바닥 LLM 워크숍: the front door. `make help` lists what there is.
+# Works with GNU Make 3.81 (macOS) and later; every recipe is POSIX sh.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# --- dials -----------------------------------------------------------------------------------------
+SCALE ?= laptop
+DATA ?= sample
+SEED ?= 0
+ARGS ?=
+FORCE ?=
+SERVE ?= 1
+PORT ?= 7860
+DEVICE ?= auto
+TORCH ?= auto
+PYTHON_HOST ?=
+DOCKER ?= docker
+export SCALE DATA SEED ARGS FORCE SERVE PORT DEVICE DOCKER PYTHON_HOST
+
+ifneq ($(filter-out smoke laptop gpu,$(SCALE))$(filter-out 1,$(words $(SCALE))),)
+  $(error SCALE=$(SCALE) is unknown: use smoke, laptop or gpu)
+endif
+ifneq ($(filter-out docker local,$(RUN)),)
+  $(error RUN=$(RUN) is unknown: use docker or local, or leave it out)
+endif
+
+# Inside the container everything is local. Elsewhere a reachable Docker engine wins.
+override IN_CONTAINER := $(WORKSHOP_CONTAINER)
+ifneq ($(IN_CONTAINER),)
+  override RUN := local
+  RUN_REASON := inside the container
+else ifneq ($(strip $(RUN)),)
+  RUN_REASON := chosen by you
+else ifneq ($(shell DOCKER='$(DOCKER)' docker/engine.sh 2>/dev/null),)
+  RUN := docker
+  RUN_REASON := a Docker engine answers
+else
+  RUN := local
+  RUN_REASON := no Docker engine that builds images answers
+endif
+
+# --- unknown steps, before anything is built ---------------------------------------------------------
+# weekN-NAME is labs/weekNN_topic/NAME.py; chN-NAME is labs/chNN_topic/NAME.py.
+NOT_STEPS := exercises solutions test_%
+two_digits = $(if $(filter 1 2 3 4 5 6 7 8 9,$(1)),0$(1),$(1))
+track_of = $(if $(filter week%,$(1)),week,ch)
+number_of = $(patsubst $(call track_of,$(1))%,%,$(firstword $(subst -, ,$(1))))
+name_of = $(patsubst $(firstword $(subst -, ,$(1)))-%,%,$(1))
+folder_of = $(firstword $(wildcard labs/$(call track_of,$(1))$(call two_digits,$(call number_of,$(1)))_*))
+script_of = $(if $(filter $(NOT_STEPS),$(call name_of,$(1))),,$(wildcard $(call folder_of,$(1))/$(call name_of,$(1)).py))
+steps_in = $(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py))))
+known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(patsubst $(1)0%,$(1)%,$(firstword $(subst _, ,$(notdir $(lab))))))))
+check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
+STEP_GOALS := $(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal)))
+$(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
+TARGETS := help doctor clean clean-all image up down logs test-container install corpus tokenizer tokens base-model \
+  demo generate report chat test lint lock bench notebooks jupyter shell
+$(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
+
+# --- targets that stay on this machine ---------------------------------------------------------------
+.PHONY: help doctor clean clean-all image up down logs test-container always
+HOST_GOALS := help doctor clean clean-all image up down logs test-container install
+
+help:
+	@RUN='$(RUN)' RUN_REASON='$(RUN_REASON)' environments/help.sh
+
+doctor:  # needs nothing installed: takes the best Python there is
+	@export RUN='$(RUN)'; if [ -x '$(LOCAL_PYTHON)' ] || [ -n '$(IN_CONTAINER)' ]; then PYTHONPATH=src '$(LOCAL_PYTHON)' -m llm_workshop.doctor; \
+	elif python=$$(environments/find-python.sh 2>/dev/null); then PYTHONPATH=src "$$python" -m llm_workshop.doctor; \
+	elif [ '$(RUN)' = docker ]; then docker/run.sh make doctor; \
+	else environments/find-python.sh; fi
+
+clean:
+	rm -rf '$(RUN_FOLDER)'
+	rm -rf build dist notebooks .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src labs tests benchmarks environments -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+clean-all: clean
+	rm -rf '$(ARTIFACTS)' .venv
+
+image:
+	@docker/run.sh --build-only
+
+up:
+	@docker/compose.sh up --detach --build $(ARGS)
+down:
+	@docker/compose.sh down
+logs:
+	@docker/compose.sh logs --follow
+
+test-container:
+	@tests/container/run.sh
+
+# --- artifacts/<run>/<stage>/manifest.json -----------------------------------------------------------
+ARTIFACTS := $(if $(ARTIFACTS_DIR),$(ARTIFACTS_DIR),artifacts)
+# The run's name as llm_workshop.settings.Settings.run_name spells it; a path counts by its last part.
+ifeq ($(DATA),sample)
+  RUN_NAME := $(SCALE)
+else
+  RUN_NAME := $(SCALE)-$(shell DATA='$(subst ','\'',$(DATA))' environments/run-name.sh)
+endif
+RUN_FOLDER := $(ARTIFACTS)/$(RUN_NAME)
+
+ifneq ($(IN_CONTAINER),)
+  LOCAL_PYTHON := python
+  ENVIRONMENT :=
+else
+  LOCAL_PYTHON := .venv/bin/python
+  ENVIRONMENT := .venv/.installed
+endif
+PYTHON := $(LOCAL_PYTHON)
+
+.PHONY: install
+install: $(ENVIRONMENT)
+.venv/.installed: pyproject.toml environments/core.txt environments/install.py
+	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --torch $(TORCH)
+
+ifeq ($(RUN),docker)
+# --- the same goals, in the container ----------------------------------------------------------------
+CONTAINER_GOALS := $(filter-out $(HOST_GOALS),$(MAKECMDGOALS))
+ifneq ($(CONTAINER_GOALS),)
+.PHONY: $(CONTAINER_GOALS)
+$(CONTAINER_GOALS):
+	@docker/run.sh make $@
+endif
+else
+
+# --- stages of the main job --------------------------------------------------------------------------
+CORPUS := $(RUN_FOLDER)/corpus/manifest.json
+TOKENIZER := $(RUN_FOLDER)/tokenizer/manifest.json
+TOKENS := $(RUN_FOLDER)/tokens/manifest.json
+BASE_MODEL := $(RUN_FOLDER)/base-model/manifest.json
+# Its time changes when SEED or ARGS do; the stages then compare digests and build only what differs.
+SETTINGS := $(RUN_FOLDER)/.settings
+DIALS = --scale '$(SCALE)' --data '$(DATA)' --seed '$(SEED)'
+WORKSHOP := $(PYTHON) -m llm_workshop.cli
+CHAT_SETTINGS := chat.port=$(PORT)$(if $(IN_CONTAINER), chat.host=0.0.0.0)$(if $(filter 0,$(SERVE)), chat.serve=false)
+
+# FORCE=1 rebuilds the stage that was asked for by name, or all of them for `demo`.
+forced = $(if $(filter 1,$(FORCE)),$(filter demo $(1),$(MAKECMDGOALS)))
+stage = @FORCE='$(if $(call forced,$(1)),1)' $(2) $(DIALS) $(ARGS) && touch -c '$@'
+
+$(SETTINGS): always
+	@mkdir -p '$(@D)'; printf '%s\n' "$$SEED" "$$ARGS" > '$@.partial'; \
+	if cmp -s '$@' '$@.partial'; then rm '$@.partial'; else mv '$@.partial' '$@'; fi
+
+$(CORPUS): $(SETTINGS) $(if $(call forced,corpus),always) | $(ENVIRONMENT)
+	$(call stage,corpus,$(WORKSHOP) corpus)
+$(TOKENIZER): $(CORPUS) $(if $(call forced,tokenizer),always)
+	$(call stage,tokenizer,$(WORKSHOP) tokenizer)
+$(TOKENS): $(TOKENIZER) $(if $(call forced,tokens),always)
+	$(call stage,tokens,$(WORKSHOP) tokens)
+$(BASE_MODEL): $(TOKENS) $(if $(call forced,base-model),always)
+	$(call stage,base-model,$(PYTHON) labs/week05_pretraining/pretrain.py)
+
+.PHONY: corpus tokenizer tokens base-model
+corpus: $(CORPUS)
+tokenizer: $(TOKENIZER)
+tokens: $(TOKENS)
+base-model: $(BASE_MODEL)
+
+# --- weeks and chapters ------------------------------------------------------------------------------
+# One pattern rule for each number (one rule with several patterns would run once for equal stems).
+run_step = @FORCE='$(FORCE)' $(PYTHON) $(call script_of,$@) $(DIALS) $(if $(filter week10-chat,$@),$(CHAT_SETTINGS)) $(ARGS)
+define step_rule
+$(1)-%: $(2) always | $(ENVIRONMENT)
+	$$(run_step)
+endef
+NEEDS_week3 := $(CORPUS)
+NEEDS_week4 := $(TOKENS)
+NEEDS_week5 := $(TOKENS)
+# A model that is there is used as it was trained: a chat must not overwrite the work of hours.
+TRAINED := $(if $(wildcard $(BASE_MODEL)),,$(BASE_MODEL))
+$(foreach week,6 7 8 9 10,$(eval NEEDS_week$(week) := $(TRAINED)))
+$(foreach week,1 2 3 4 5 6 7 8 9 10,$(eval $(call step_rule,week$(week),$(NEEDS_week$(week)))))
+$(foreach chapter,1 2 3 4 5 6 7 8,$(eval $(call step_rule,ch$(chapter),)))
+
+# --- the whole job -----------------------------------------------------------------------------------
+.PHONY: demo generate report chat free-port
+free-port: | $(ENVIRONMENT)  # told before the training, not after it
+	@if [ '$(SERVE)' != 0 ]; then $(WORKSHOP) chat --check-port $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
+demo: free-port $(BASE_MODEL)
+	@$(WORKSHOP) generate $(DIALS) $(ARGS)
+	@$(WORKSHOP) report $(DIALS) $(ARGS)
+	@if [ '$(SERVE)' != 0 ]; then exec $(WORKSHOP) chat $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
+generate: $(TRAINED) | $(ENVIRONMENT)
+	@$(WORKSHOP) generate $(DIALS) $(ARGS)
+chat: $(TRAINED) | $(ENVIRONMENT)
+	@exec $(WORKSHOP) chat $(DIALS) $(CHAT_SETTINGS) $(ARGS)
+report: $(ENVIRONMENT)
+	@$(WORKSHOP) report $(DIALS) $(ARGS)
+
+# --- work on the workshop itself ---------------------------------------------------------------------
+.PHONY: test lint bench notebooks jupyter shell lock
+test: $(ENVIRONMENT)
+	@$(PYTHON) -m pytest $(ARGS)
+lint: $(ENVIRONMENT)
+	@$(PYTHON) -m ruff check .
+	@PYTHONPATH=src $(dir $(PYTHON))lint-imports
+	@if command -v shellcheck >/dev/null 2>&1; then shellcheck environments/*.sh docker/*.sh .ci/run tests/container/*.sh; \
+	else echo "lint: no shellcheck here, shell scripts not checked"; fi
+lock: $(ENVIRONMENT)
+	@$(PYTHON) environments/lock.py
+# The peers go beside the core environment, whose versions they contradict; without a network they are left out.
+BENCH_PEERS := .envs/bench/.installed
+$(BENCH_PEERS): environments/bench.txt | $(ENVIRONMENT)
+	@echo "bench: installing the peers of environments/bench.txt into .envs/bench"; mkdir -p '$(@D)'; \
+	if $(PYTHON) -m pip install --quiet --no-deps --upgrade --target '$(@D)' -r '$<'; then touch '$@'; \
+	else echo "bench: the peers could not be installed; those that are missing are left out" >&2; fi
+bench: $(ENVIRONMENT) $(BENCH_PEERS)
+	@$(PYTHON) benchmarks/run.py $(ARGS)
+
+LAB_SCRIPTS := $(foreach lab,$(wildcard labs/*_*),$(addprefix $(lab)/,$(addsuffix .py,$(call steps_in,$(lab)))))
+NOTEBOOKS := $(patsubst labs/%.py,notebooks/%.ipynb,$(LAB_SCRIPTS))
+notebooks: $(NOTEBOOKS)
+	@echo "notebooks: $(words $(NOTEBOOKS)) under notebooks/"
+notebooks/%.ipynb: labs/%.py | $(ENVIRONMENT)
+	@mkdir -p '$(@D)'
+	@$(PYTHON) -m jupytext --quiet --to ipynb --output '$@' '$<'
+jupyter: $(ENVIRONMENT)
+	@exec $(PYTHON) -m jupyterlab --no-browser --port 8888 $(if $(IN_CONTAINER),--ip 0.0.0.0,--ip 127.0.0.1) $(ARGS)
+shell: $(ENVIRONMENT)
+	@PATH="$(if $(IN_CONTAINER),,$(CURDIR)/.venv/bin:)$$PATH" exec "$${SHELL:-/bin/sh}"
+endif

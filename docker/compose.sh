@@ -1,0 +1,25 @@
+#!/bin/sh
+# docker compose over docker-compose.yml, as the present user; takes the plugin or the older docker-compose.
+# Takes the services of the gpu profile where the engine can use a GPU, of the cpu profile elsewhere.
+set -eu
+cd "$(dirname "$0")/.."
+DOCKER=${DOCKER:-docker}
+HOST_UID=${HOST_UID:-$(id -u)}
+HOST_GID=${HOST_GID:-$(id -g)}
+export HOST_UID HOST_GID
+if "$DOCKER" compose version >/dev/null 2>&1; then
+    compose="$DOCKER compose"
+elif command -v docker-compose >/dev/null 2>&1; then
+    compose=docker-compose
+else
+    echo "error: neither 'docker compose' nor docker-compose is installed: install the compose plugin" >&2
+    exit 1
+fi
+profile=cpu
+if [ "${DEVICE:-auto}" = gpu ] || { [ "${DEVICE:-auto}" = auto ] && nvidia-smi -L >/dev/null 2>&1 &&
+    "$DOCKER" info --format '{{json .Runtimes}}' | grep -q nvidia; }; then
+    profile=gpu
+fi
+export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1
+# shellcheck disable=SC2086  # two words on purpose
+exec $compose --profile "$profile" "$@"

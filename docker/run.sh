@@ -1,0 +1,91 @@
+#!/bin/sh
+# Run a command in the workshop's container over this checkout, building the image first if what it is
+# made from has changed. Needs a Docker engine and nothing else.
+#
+#   docker/run.sh make week5-pretrain        docker/run.sh --build-only
+#
+# DOCKER      the client (default: docker)
+# DEVICE      auto | cpu | gpu
+# BASE_IMAGE  another base than the device's usual one
+# IMAGE       the image's name without its tag (default: llm-workshop)
+# EXTRA_APT   more Debian packages for the image, such as "chromium"
+# EXTRA_CA    a PEM file with the certificate of a company's TLS proxy, given to the build as a secret
+#
+# DOCKER_RUN_OPTIONS   more options of `docker run`, such as "--network none"
+set -eu
+cd "$(dirname "$0")/.."
+DOCKER=${DOCKER:-docker}
+fail() { echo "error: $*" >&2; exit 1; }
+
+engine=$(docker/engine.sh 2>&1) || fail "$engine: mend that, or use RUN=local"
+
+# --- which image ---------------------------------------------------------------------------------
+has_gpu() {
+    nvidia-smi -L 2>/dev/null | grep -q GPU && "$DOCKER" info --format '{{json .Runtimes}}' | grep -q nvidia
+}
+device=${DEVICE:-auto}
+if [ "$device" = auto ]; then
+    if has_gpu; then device=gpu; else device=cpu; fi
+fi
+case $device in
+    cpu) base=${BASE_IMAGE:-python:3.11-slim-bookworm} ;;
+    gpu) base=${BASE_IMAGE:-nvcr.io/nvidia/pytorch:26.08-py3} ;;
+    *) fail "DEVICE=$device is unknown: use auto, cpu or gpu" ;;
+esac
+image=${IMAGE:-llm-workshop}:$device
+
+# The user in the container is the user outside, so that what it writes is theirs. A rootless engine maps
+# the container's root to that user by itself.
+uid=$(id -u)
+gid=$(id -g)
+if "$DOCKER" info --format '{{.SecurityOptions}}' | grep -q rootless; then
+    uid=0
+    gid=0
+fi
+
+# --- build, unless the image at hand was made from the same inputs ---------------------------------
+inputs() {
+    echo "$base $uid $gid ${EXTRA_APT:-}"
+    cat Dockerfile .dockerignore pyproject.toml environments/core.txt environments/install.py
+    for file in docker/tiktoken/*; do echo "$file"; cat "$file"; done
+    if [ -n "${EXTRA_CA:-}" ]; then cat "$EXTRA_CA"; fi
+}
+digest=$(inputs | cksum | tr ' ' '-')
+present=$("$DOCKER" image inspect --format '{{index .Config.Labels "workshop.inputs"}}' "$image" 2>/dev/null || true)
+if [ "$present" != "$digest" ]; then
+    echo "building $image on $base (the first time takes minutes)" >&2
+    DOCKER_BUILDKIT=1 "$DOCKER" build --target workshop --tag "$image" --label "workshop.inputs=$digest" \
+        --build-arg "BASE_IMAGE=$base" --build-arg "HOST_UID=$uid" --build-arg "HOST_GID=$gid" \
+        --build-arg "EXTRA_APT=${EXTRA_APT:-}" ${EXTRA_CA:+--secret "id=extra_ca,src=$EXTRA_CA"} . >&2 ||
+        fail "docker build failed (its message is above); RUN=local works without an image"
+fi
+if [ "${1:-}" = --build-only ]; then
+    echo "image $image is up to date"
+    exit 0
+fi
+
+# --- run -------------------------------------------------------------------------------------------
+add() { options="$options $*"; }
+options="--rm --user $uid:$gid --shm-size 2g ${DOCKER_RUN_OPTIONS:-}"
+if [ -t 0 ] && [ -t 1 ]; then add --interactive --tty; fi
+if [ "$device" = gpu ]; then add --gpus all --ipc=host --ulimit memlock=-1 --ulimit stack=67108864; fi
+port=${PORT:-7860}
+case "$*" in
+    *demo* | *chat*) if [ "${SERVE:-1}" != 0 ]; then add --publish "127.0.0.1:$port:$port"; fi ;;
+    *jupyter*) add --publish 127.0.0.1:8888:8888 ;;
+esac
+for name in SCALE DATA SEED ARGS FORCE SERVE PORT HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \
+    JUPYTER_TOKEN HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+    if [ -n "$(printenv "$name" || true)" ]; then add --env "$name"; fi
+done
+set -- --env "WORKSHOP_HOST_DOCKER=$engine" "$image" "$@"
+for name in DATA_DIR WORKSHOP_SHARED_DATA; do
+    folder=$(printenv "$name" || true)
+    if [ -n "$folder" ]; then
+        [ -d "$folder" ] || fail "$name=$folder is no folder: name one that exists, or unset it"
+        inside=/data/$(printf '%s' "$name" | tr '[:upper:]' '[:lower:]')
+        set -- --volume "$(cd "$folder" && pwd):$inside:ro" --env "$name=$inside" "$@"
+    fi
+done
+# shellcheck disable=SC2086  # $options is a list of words without spaces
+exec "$DOCKER" run $options --volume "$PWD:/workspace" --volume "${IMAGE:-llm-workshop}-cache:/home/workshop/.cache" "$@"
