@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def shared_data_folder() -> Path:
+    """Where the optional real data lies: $WORKSHOP_SHARED_DATA, else ../shared/data beside the repository."""
+    return Path(os.environ.get("WORKSHOP_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data pack; tests that need it skip loudly where it is absent."""
+    folder = shared_data_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set WORKSHOP_SHARED_DATA to run this test")
+    return folder

@@ -1,0 +1,283 @@
+"""The front door: what `make` offers, decides and refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="GNU Make is not installed: apt install make")
+NOT_STEPS = {"exercises", "solutions"}
+DIALS = ("RUN", "SCALE", "DATA", "SEED", "ARGS", "FORCE", "SERVE", "PORT", "DEVICE", "TORCH", "ARTIFACTS_DIR",
+         "WORKSHOP_CONTAINER", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DOCKER", "PYTHON_HOST")
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k not in DIALS} | {"DOCKER": "no-docker-here"} | extra
+
+
+def make(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment(**extra), capture_output=True, text=True, timeout=120)
+
+
+def lab_steps(repository: Path) -> dict[str, Path]:
+    """Make target -> script, from the folders of labs/ alone."""
+    steps = {}
+    for script in sorted(repository.glob("labs/*_*/*.py")):
+        track, number = re.match(r"(week|ch)(\d\d)_", script.parent.name).groups()
+        if script.stem not in NOT_STEPS and not script.stem.startswith("test_"):
+            steps[f"{track}{int(number)}-{script.stem}"] = script
+    return steps
+
+
+@pytest.fixture
+def sandbox(tmp_path, repository) -> Path:
+    """A copy of the front door over labs and a Python that only write down how they were called."""
+    for name in ("Makefile", "environments", "docker"):
+        source = repository / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    for lab, steps in {"week03_tokenizers": ["tokenizer"], "week05_pretraining": ["pretrain", "exercises"],
+                       "week10_integration": ["chat"], "ch02_text": ["bpe"]}.items():
+        (tmp_path / "labs" / lab).mkdir(parents=True)
+        for step in steps:
+            (tmp_path / "labs" / lab / f"{step}.py").write_text(f"# # What {step} does\n")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
+    return tmp_path
+
+
+# Stands for the stages: notes its arguments, writes the manifest of the stage it is asked for.
+FAKE_PYTHON = """#!/bin/sh
+echo "FORCE=$FORCE $*" >> calls
+case "$*" in
+    *cli\\ corpus*) stage=corpus ;; *cli\\ tokenizer*) stage=tokenizer ;; *cli\\ tokens*) stage=tokens ;;
+    *pretrain.py*) stage=base-model ;; *) exit 0 ;;
+esac
+mkdir -p "$RUN_FOLDER/$stage" && test -f "$RUN_FOLDER/$stage/manifest.json" || echo made > "$RUN_FOLDER/$stage/manifest.json"
+"""
+
+
+def calls(folder: Path) -> list[str]:
+    """What the fake Python was asked for since the last time, as `corpus`, `pretrain.py`, ..."""
+    log = folder / "calls"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [re.search(r"(?:llm_workshop\.cli (\S+)|labs/\S+/(\S+\.py))", line).expand(r"\1\2") for line in lines]
+
+
+def build(folder: Path, *arguments: str, run: str = "smoke", **extra: str) -> list[str]:
+    done = make(folder, "SCALE=smoke", *arguments, RUN_FOLDER=f"artifacts/{run}", **extra)
+    assert done.returncode == 0, done.stderr
+    return calls(folder)
+
+
+def test_help_lists_every_step_with_what_it_does(repository):
+    text = make(repository, "help").stdout
+    steps = lab_steps(repository)
+    assert steps
+    for target in steps:
+        assert re.search(rf"^  make {target} +\S", text, re.MULTILINE), f"{target} has no line in make help"
+    for week in {re.match(r"(week|ch)\d+", target)[0] for target in steps}:
+        heading = week.replace("week", "Week ").replace("ch", "Chapter ")
+        assert re.search(rf"^{heading}: ", text, re.MULTILINE)
+    assert "RUN=local" in text and "SCALE=laptop" in text
+
+
+def test_help_names_every_target_and_only_those(repository):
+    text = make(repository, "help").stdout
+    named = set(re.findall(r"^  make ([a-z-]+)(?= )", text, re.MULTILINE))
+    known = set(re.search(r"^TARGETS := (.*?[^\\])$", (repository / "Makefile").read_text(), re.M | re.S)[1].split()) - {"\\"}
+    assert named <= known
+    assert known - named <= {"clean-all", "down", "logs", "lock"}  # named on another target's line, or for maintainers
+
+
+def test_without_a_target_it_is_help(repository):
+    assert make(repository).stdout == make(repository, "help").stdout
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["week5-nope"], "no step 'nope' in labs/week05_pretraining: it has pretrain."),
+    (["week77-x"], "no lab for 'week77-x': there are week10 week3 week5."),
+    (["ch9-x"], "no lab for 'ch9-x': there are ch2."),
+    (["week5-exercises"], "no step 'exercises'"),
+    (["dmeo"], "no target 'dmeo': 'make help' lists what there is"),
+    (["demo", "SCALE=huge"], "SCALE=huge is unknown: use smoke, laptop or gpu"),
+    (["demo", "RUN=podman"], "RUN=podman is unknown: use docker or local"),
+])
+def test_mistakes_are_one_line_and_build_nothing(sandbox, arguments, words):
+    done = make(sandbox, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (sandbox / "calls").exists()
+
+
+def test_the_pattern_rule_finds_every_lab(repository):
+    for target, script in lab_steps(repository).items():
+        done = make(repository, "--dry-run", target, "RUN=local", "SCALE=smoke", "SEED=3", "DATA=nsmc", "ARGS=pretrain.steps=7")
+        assert done.returncode == 0, done.stderr
+        line = next(line for line in done.stdout.splitlines() if str(script.relative_to(repository)) in line)
+        assert "--scale 'smoke' --data 'nsmc' --seed '3'" in line and line.rstrip().endswith("pretrain.steps=7")
+
+
+def test_a_step_builds_what_it_stands_on(sandbox):
+    assert build(sandbox, "week10-chat") == ["corpus", "tokenizer", "tokens", "pretrain.py", "chat.py"]
+    assert build(sandbox, "week10-chat") == ["chat.py"]
+    assert build(sandbox, "week3-tokenizer") == ["tokenizer.py"]
+    assert build(sandbox, "ch2-bpe") == ["bpe.py"]
+
+
+def test_two_steps_of_one_name_are_two_steps(sandbox):
+    shutil.copytree(sandbox / "labs/week05_pretraining", sandbox / "labs/week04_architectures")
+    assert build(sandbox, "week4-pretrain", "week5-pretrain")[-2:] == ["pretrain.py", "pretrain.py"]
+
+
+def test_demo_ends_with_samples_report_and_page(sandbox):
+    stages = ["corpus", "tokenizer", "tokens", "pretrain.py"]
+    assert build(sandbox, "demo", "SERVE=0") == [*stages, "generate", "report"]
+    # The port is tried first: nobody should train for minutes to hear that it is taken.
+    assert build(sandbox, "demo") == ["chat", "generate", "report", "chat"]
+
+
+def test_changed_settings_are_checked_and_equal_ones_are_not(sandbox):
+    build(sandbox, "base-model")
+    assert build(sandbox, "base-model") == []
+    assert build(sandbox, "base-model", "SEED=1") == ["corpus", "tokenizer", "tokens", "pretrain.py"]
+    assert build(sandbox, "base-model", "SEED=1") == []
+    assert build(sandbox, "base-model", "SEED=1", "ARGS=pretrain.steps=5")[0] == "corpus"
+
+
+def test_each_scale_and_data_has_its_own_run(sandbox):
+    build(sandbox, "corpus")
+    assert build(sandbox, "corpus", "DATA=nsmc,klue-nli", run="smoke-nsmc+klue-nli") == ["corpus"]
+    assert build(sandbox, "corpus", "DATA=nsmc,klue-nli", run="smoke-nsmc+klue-nli") == []
+
+
+def test_force_rebuilds_what_was_asked_for_by_name(sandbox):
+    build(sandbox, "base-model")
+    make(sandbox, "SCALE=smoke", "tokens", "FORCE=1", RUN_FOLDER="artifacts/smoke")
+    assert (sandbox / "calls").read_text().startswith("FORCE=1 -m llm_workshop.cli tokens ")
+    (sandbox / "calls").unlink()
+    make(sandbox, "SCALE=smoke", "demo", "SERVE=0", "FORCE=1", RUN_FOLDER="artifacts/smoke")
+    forced = [line for line in (sandbox / "calls").read_text().splitlines() if line.startswith("FORCE=1")]
+    assert len(forced) >= 4
+
+
+def test_a_failed_stage_stops_the_chain(sandbox):
+    (sandbox / ".venv/bin/python").write_text(FAKE_PYTHON.replace('echo "FORCE', 'case "$*" in *tokens*) exit 1;; esac; echo "FORCE'))
+    done = make(sandbox, "SCALE=smoke", "demo", "SERVE=0", RUN_FOLDER="artifacts/smoke")
+    assert done.returncode != 0
+    assert calls(sandbox) == ["corpus", "tokenizer"]
+
+
+def test_with_nothing_to_do_it_starts_at_once(sandbox):
+    build(sandbox, "base-model")
+    started = time.perf_counter()
+    assert build(sandbox, "base-model") == []
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("data", ["nsmc", "nsmc,klue-nli", "../texts/나의 글.txt", "a/b/,c d.txt", "..hidden..", "NSMC_2.v-1"])
+def test_run_names_are_spelt_as_the_settings_spell_them(repository, data):
+    from llm_workshop.settings import Settings
+
+    expected = Settings(scale="smoke", data=tuple(data.split(","))).run_name.removeprefix("smoke-")
+    done = subprocess.run([repository / "environments/run-name.sh"], env=environment(DATA=data), capture_output=True, text=True)
+    assert done.stdout.strip() == expected
+
+
+# --- docker or local ------------------------------------------------------------------------------------------
+
+# Stands for the client: an engine of the given version answers, and every call is written down.
+FAKE_DOCKER = """#!/bin/sh
+echo "$*" >> "$DOCKER_CALLS"
+case "$*" in
+    version*Client*Server*) echo "{client} 27.0.1" ;;
+    buildx*) exit {buildx} ;;
+    *SecurityOptions*) echo "[{security}]" ;;
+    "image inspect"*) exit 1 ;;
+esac
+"""
+
+
+def fake_docker(folder: Path, client: str = "27.0.1", buildx: int = 0, security: str = "name=seccomp") -> dict[str, str]:
+    program = folder / "fake-docker"
+    program.write_text(FAKE_DOCKER.format(client=client, buildx=buildx, security=security))
+    program.chmod(0o755)
+    return {"DOCKER": str(program), "DOCKER_CALLS": str(folder / "docker-calls")}
+
+
+def test_a_reachable_engine_wins_and_is_named(sandbox):
+    assert "RUN=local            docker | local (no Docker engine" in make(sandbox, "help").stdout
+    text = make(sandbox, "help", **fake_docker(sandbox)).stdout
+    assert "RUN=docker           docker | local (a Docker engine answers)" in text
+    assert "RUN=local            docker | local (chosen by you)" in make(sandbox, "help", "RUN=local", **fake_docker(sandbox)).stdout
+
+
+def test_an_engine_whose_client_cannot_build_does_not_win(sandbox):
+    assert "RUN=local" in make(sandbox, "help", **fake_docker(sandbox, client="28.2.2", buildx=1)).stdout
+    assert "RUN=docker" in make(sandbox, "help", **fake_docker(sandbox, client="20.10.24", buildx=1)).stdout
+
+
+def test_inside_the_container_everything_is_local(sandbox):
+    assert "(inside the container)" in make(sandbox, "help", WORKSHOP_CONTAINER="1", **fake_docker(sandbox)).stdout
+
+
+def docker_run(sandbox: Path, *arguments: str, **extra: str) -> list[str]:
+    (sandbox / "Dockerfile").touch()
+    (sandbox / ".dockerignore").touch()
+    log = sandbox / "docker-calls"
+    done = make(sandbox, *arguments, **extra)
+    assert done.returncode == 0, done.stderr
+    assert not (sandbox / "calls").exists(), "nothing runs outside the container"
+    lines = log.read_text().splitlines()
+    assert any(line.startswith("build --target workshop") for line in lines)
+    return next(line for line in lines if line.startswith("run ")).split()
+
+
+def test_goals_run_in_the_container_as_the_present_user(sandbox):
+    words = docker_run(sandbox, "week10-chat", "SEED=4", "PORT=7999", **fake_docker(sandbox))
+    assert words[-2:] == ["make", "week10-chat"]
+    assert words[words.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
+    assert words[words.index("--publish") + 1] == "127.0.0.1:7999:7999"
+    assert f"{sandbox}:/workspace" in words
+    passed = {words[i + 1] for i, word in enumerate(words) if word == "--env"}
+    assert {"SCALE", "DATA", "SEED", "PORT", "WORKSHOP_HOST_DOCKER=27.0.1"} <= passed
+
+
+def test_nothing_is_published_that_does_not_serve(sandbox):
+    assert "--publish" not in docker_run(sandbox, "demo", "SERVE=0", **fake_docker(sandbox))
+
+
+def test_a_rootless_engine_maps_root_to_the_present_user(sandbox):
+    words = docker_run(sandbox, "test", **fake_docker(sandbox, security="name=rootless"))
+    assert words[words.index("--user") + 1] == "0:0"
+
+
+def test_real_data_is_mounted_read_only(sandbox):
+    (sandbox / "real").mkdir()
+    words = docker_run(sandbox, "corpus", DATA_DIR="real", **fake_docker(sandbox))
+    assert f"{sandbox}/real:/data/data_dir:ro" in words and "DATA_DIR=/data/data_dir" in words
+    done = make(sandbox, "corpus", DATA_DIR="absent", **fake_docker(sandbox))
+    assert done.returncode != 0 and "DATA_DIR=absent is no folder" in done.stderr
+
+
+def test_data_given_on_the_command_line_names_the_run(repository):
+    done = make(repository, "--dry-run", "corpus", "SCALE=smoke", "DATA=nsmc,./my text.txt", "RUN=local")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "artifacts/smoke-nsmc+my_text.txt/" in done.stdout
+
+
+def test_a_trained_model_is_used_as_it_is(sandbox):
+    build(sandbox, "base-model")
+    assert build(sandbox, "generate", "ARGS=pretrain.tokens=9") == ["generate"]
+    assert build(sandbox, "week10-chat", "ARGS=pretrain.tokens=9") == ["chat.py"]
+    assert "pretrain.py" in build(sandbox, "demo", "ARGS=pretrain.tokens=9", "SERVE=0")
