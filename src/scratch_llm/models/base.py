@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.cache import Cache
 from scratch_llm.layers.loss import linear_cross_entropy
 
 
@@ -24,6 +23,8 @@ class LanguageModel(nn.Module, ABC):
 
     model_type: ClassVar[str]
     config_class: ClassVar[type]
+    recurrent: ClassVar[bool] = False
+    """Whether the cache is a state of fixed size, so that a text may grow without limit."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -32,13 +33,30 @@ class LanguageModel(nn.Module, ABC):
     # -- what a subclass gives --------------------------------------------------------------------
 
     @abstractmethod
-    def hidden_states(self, tokens_BT: Tensor, cache: KVCache | None, padding_mask: Tensor | None) -> Tensor:
+    def hidden_states(self, tokens_BT: Tensor, cache: Cache | None, padding_mask: Tensor | None) -> Tensor:
         """(B, T) int64 -> (B, T, D): the input of the output layer."""
 
     @property
     @abstractmethod
     def head_weight(self) -> Tensor:
         """The output layer's matrix, (V, D)."""
+
+    @abstractmethod
+    def init_cache(
+        self,
+        batch_size: int,
+        max_length: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Cache:
+        """An empty cache for ``max_length`` positions (default: the context; a recurrent model's state has no limit).
+
+        ``dtype`` and ``device`` are the model's by default.
+        """
+
+    @abstractmethod
+    def context_flops_per_token(self, context_length: int) -> int:
+        """Forward operations per token outside the weight matrices: attention, scans, recurrences."""
 
     @abstractmethod
     def init_weights(self) -> None:
@@ -69,7 +87,7 @@ class LanguageModel(nn.Module, ABC):
         self,
         tokens_BT: Tensor,
         *,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         padding_mask: Tensor | None = None,
         targets: Tensor | None = None,
     ) -> Tensor:
@@ -99,27 +117,9 @@ class LanguageModel(nn.Module, ABC):
         """(..., D) -> (..., V): the output layer, without bias."""
         return F.linear(hidden, self.head_weight)
 
-    def init_cache(
-        self,
-        batch_size: int,
-        max_length: int | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> KVCache:
-        """An empty cache for ``max_length`` positions (default and limit: the context).
-
-        ``dtype`` and ``device`` are the model's by default.
-        """
-        config, max_length = self.config, max_length or self.config.context_length
-        return KVCache(
-            config.n_layers,
-            batch_size,
-            config.n_kv_heads,
-            max_length,
-            config.head_dim,
-            dtype or self.dtype,
-            device or self.device,
-        )
+    def step(self, tokens_B: Tensor, cache: Cache) -> Tensor:
+        """Logits (B, V) after one more token per row, int64 (B,): a decoding step."""
+        return self.forward(tokens_B[:, None], cache=cache)[:, 0]
 
     @property
     def device(self) -> torch.device:
@@ -138,17 +138,19 @@ class LanguageModel(nn.Module, ABC):
     def flops_per_token(self, context_length: int | None = None, training: bool = True) -> int:
         """Floating-point operations per token of a sequence of ``context_length`` tokens.
 
-        A product with a matrix of N weights costs 2N operations per token, attention ``4 * T * H * d`` per
-        layer (q k^T and the weighted sum), counted over the whole T x T square as in PaLM (Chowdhery et al.
-        2022, appendix B) and ``torch.utils.flop_counter``.  The backward pass costs twice the forward.  Embedding look-ups
-        cost nothing; norms, rotary and element-wise work are left out (below 1 %).
+        A product with a matrix of N weights costs 2N operations per token; attention and recurrences come on
+        top (``context_flops_per_token``).  The backward pass costs twice the forward.  Embedding look-ups cost
+        nothing; norms, rotary and element-wise work are left out (below 1 %).
         """
-        config, T = self.config, context_length or self.config.context_length
-        matrices = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
-        if getattr(self, "lm_head", None) is None:
-            matrices += self.head_weight.numel()
-        forward = 2 * matrices + config.n_layers * 4 * T * config.n_heads * config.head_dim
+        forward = 2 * self.n_matrix_parameters() + self.context_flops_per_token(
+            context_length or self.config.context_length
+        )
         return forward * (3 if training else 1)
+
+    def n_matrix_parameters(self) -> int:
+        """Weights that multiply each token: all matrices and the output layer, of experts only those a token visits."""
+        matrices = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
+        return matrices + (self.head_weight.numel() if getattr(self, "lm_head", None) is None else 0)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Write a Hugging Face folder; see ``scratch_llm.weights.save_model``."""
@@ -180,7 +182,7 @@ class LanguageModel(nn.Module, ABC):
                 f"tokens have shape {tuple(tokens_BT.shape)}: give at least one token, as (batch, time) int64"
             )
         T, limit = tokens_BT.shape[1], self.config.context_length
-        if T > limit:
+        if T > limit and not self.recurrent:
             raise ValueError(
                 f"{T} tokens are more than the model's context_length of {limit}: cut the text, or generate with "
                 "scratch_llm.generation, which slides the window"
@@ -218,34 +220,3 @@ def init_linear_and_embedding(model: nn.Module, std: float, n_layers: int) -> No
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, 0.0, std)
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """ValueError unless each named field is a whole number of at least 1."""
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
-
-
-def check_fraction(config: Any, name: str) -> None:
-    """ValueError unless the named field is in [0, 1)."""
-    value = getattr(config, name)
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} is {value!r}: it must be at least 0 and below 1")
-
-
-def check_token_ids(config: Any, *names: str) -> None:
-    """ValueError unless each named field is None or ids inside the vocabulary."""
-    for name in names:
-        value = getattr(config, name)
-        for token in value if isinstance(value, (tuple, list)) else (value,):
-            if token is not None and not 0 <= token < config.vocab_size:
-                raise ValueError(
-                    f"{name} is {token}: it must be None or in 0..{config.vocab_size - 1} (vocab_size)"
-                )
-
-
-def replace(config: Any, **changes: Any) -> Any:
-    """A copy of a configuration with some fields changed, validated again."""
-    return dataclasses.replace(config, **changes)

@@ -19,19 +19,33 @@ class Rule:
     rows: Sequence[int] | None = None
     """Rows that each of theirs takes in ours; None when there is just one."""
     transpose: bool = False
+    stack: int | None = None
+    """The joined rows lie in so many equal groups, which ours has as an axis of its own: (stack, rows / stack, ...).
+    So the matrices of all experts become one tensor."""
+    order: Sequence[int] | None = None
+    """Row i of ours is row ``order[i]`` of theirs joined (rotary pairing; see ``layers.rotary``)."""
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Theirs -> ours."""
         parts = [part.t() if self.transpose else part for part in parts]
-        return torch.cat(tuple(parts), dim=0) if len(parts) > 1 else parts[0].contiguous()
+        joined = torch.cat(tuple(parts), dim=0) if len(parts) > 1 else parts[0].contiguous()
+        if self.order is not None:
+            joined = joined[torch.tensor(self.order)]
+        return joined if self.stack is None else joined.view(self.stack, -1, *joined.shape[1:])
 
     def split(self, tensor: Tensor) -> list[Tensor]:
         """Ours -> theirs."""
+        if self.stack is not None:
+            tensor = tensor.flatten(0, 1)
+        if self.order is not None:
+            tensor = tensor[torch.tensor(self.order).argsort().to(tensor.device)]
         parts = [tensor] if self.rows is None else tensor.split(tuple(self.rows), dim=0)
         return [(part.t() if self.transpose else part).contiguous() for part in parts]
 
     def their_shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Shapes of theirs when ours has ``shape``."""
+        if self.stack is not None:
+            shape = (shape[0] * shape[1], *shape[2:])
         shapes = [tuple(shape)] if self.rows is None else [(rows, *shape[1:]) for rows in self.rows]
         return [one[::-1] if self.transpose else one for one in shapes]
 

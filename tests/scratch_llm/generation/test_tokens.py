@@ -27,7 +27,7 @@ CONFIGS = {
         vocab_size=97, context_length=24, n_layers=3, n_heads=6, n_kv_heads=2, d_model=48, d_ff=100,
         tie_embeddings=False, init_std=0.2,
     ),
-    "gpt2": GPT2Config(vocab_size=97, context_length=24, n_layers=2, n_heads=6, d_model=48, init_std=0.2),
+    "gpt2": GPT2Config(vocab_size=97, context_length=24, n_layers=2, n_heads=6, d_model=48, init_std=0.3),
 }  # fmt: skip
 GREEDY = SamplingConfig(max_new_tokens=70, temperature=0)
 # Shorter than the context, as long, longer; of a batch each slides at another step.

@@ -18,7 +18,7 @@ from scratch_llm.layers import (
     rotary_tables,
 )
 from scratch_llm.layers.attention import clear_attention
-from scratch_llm.layers.kv_cache import causal_mask, padded_mask, padded_positions
+from scratch_llm.layers.cache import causal_mask, padded_mask, padded_positions
 
 
 @pytest.fixture(autouse=True)
