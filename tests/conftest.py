@@ -27,3 +27,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set WORKSHOP_SHARED_DATA to run this test")
     return folder
+
+
+def pytest_generate_tests(metafunc):
+    """``name`` runs over the CONFIGS of a test class (see ``support.parity``)."""
+    configs = getattr(metafunc.cls, "CONFIGS", None)
+    if configs and "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", list(configs))

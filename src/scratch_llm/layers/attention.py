@@ -12,7 +12,7 @@ from scratch_llm.layers.rotary import apply_rotary
 
 
 class GroupedQueryAttention(nn.Module):
-    """``softmax(q k^T / sqrt(d)) v`` where ``H / K`` query heads share one key/value head (Ainslie et al. 2023).
+    """``softmax(scale * q k^T) v`` where ``H / K`` query heads share one key/value head (Ainslie et al. 2023).
 
     ``n_kv_heads == n_heads`` is multi-head attention (Vaswani et al. 2017, section 3.2.2), 1 is multi-query.
     The three input projections are one matrix, rows ordered q, k, v: one product instead of three.
@@ -27,10 +27,16 @@ class GroupedQueryAttention(nn.Module):
         *,
         bias: bool = False,
         dropout: float = 0.0,
+        scale: float | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
     ):
+        """``scale``: of the scores; None is 1 / sqrt(head_dim).  ``q_norm``, ``k_norm``: applied to each head's query
+        and key before rotation (Dehghani et al. 2023, section 2)."""
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
-        self.dropout = dropout
+        self.dropout, self.scale = dropout, head_dim**-0.5 if scale is None else scale
+        self.q_norm, self.k_norm = q_norm, k_norm
         self.qkv = nn.Linear(d_model, (n_heads + 2 * n_kv_heads) * head_dim, bias=bias)
         self.out = nn.Linear(n_heads * head_dim, d_model, bias=bias)
 
@@ -49,7 +55,10 @@ class GroupedQueryAttention(nn.Module):
         """
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.head_dim)
-        if rotary is not None:
+        if self.q_norm is not None:
+            q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
+            q, k = apply_rotary(self.q_norm(q), *rotary), apply_rotary(self.k_norm(k), *rotary)
+        elif rotary is not None:
             # Queries and keys lie side by side, so one call rotates both.
             qk, v = qkv.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
             q, k = apply_rotary(qk, *rotary).split((self.n_heads, self.n_kv_heads), dim=2)
@@ -61,7 +70,7 @@ class GroupedQueryAttention(nn.Module):
         if T == 1:
             y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask)
         elif self._trains_on_cpu(q_BHTd, mask, cache):
-            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd)
+            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale)
         else:
             y_BHTd = F.scaled_dot_product_attention(
                 q_BHTd.to(k_BKSd.dtype),
@@ -70,6 +79,7 @@ class GroupedQueryAttention(nn.Module):
                 attn_mask=mask,
                 dropout_p=self.dropout if self.training else 0.0,
                 is_causal=mask is None,
+                scale=self.scale,
                 enable_gqa=self.n_kv_heads != self.n_heads,
             ).to(x_BTD.dtype)
         return self.out(y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))
@@ -90,7 +100,9 @@ class GroupedQueryAttention(nn.Module):
         B, H, _, d = q_BH1d.shape
         q_BKGd = q_BH1d.reshape(B, self.n_kv_heads, H // self.n_kv_heads, d).to(k_BKSd.dtype)
         dropout = self.dropout if self.training else 0.0
-        y_BKGd = F.scaled_dot_product_attention(q_BKGd, k_BKSd, v_BKSd, attn_mask=mask, dropout_p=dropout)
+        y_BKGd = F.scaled_dot_product_attention(
+            q_BKGd, k_BKSd, v_BKSd, attn_mask=mask, dropout_p=dropout, scale=self.scale
+        )
         return y_BKGd.reshape(B, H, 1, d).to(q_BH1d.dtype)
 
 

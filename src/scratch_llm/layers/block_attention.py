@@ -18,12 +18,12 @@ BLOCK = 128
 MAX_CONTEXT = 1024
 
 
-def block_attention(q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor) -> Tensor:
-    """``softmax(q k^T / sqrt(d), causal) v``: (B, H, T, d) -> (B, H, T, d), all of one dtype.
+def block_attention(q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, scale: float | None = None) -> Tensor:
+    """``softmax(scale * q k^T, causal) v``: (B, H, T, d) -> (B, H, T, d), all of one dtype; scale None: 1 / sqrt(d).
 
     H is a multiple of K: groups of H / K query heads share a key/value head.
     """
-    q_BHTd = q_BHTd * q_BHTd.shape[-1] ** -0.5
+    q_BHTd = q_BHTd * (q_BHTd.shape[-1] ** -0.5 if scale is None else scale)
     groups = q_BHTd.shape[1] // k_BKTd.shape[1]
     if groups > 1:
         k_BKTd, v_BKTd = (part.repeat_interleave(groups, dim=1) for part in (k_BKTd, v_BKTd))

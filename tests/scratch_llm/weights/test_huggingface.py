@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.parity import ParityTests, reference_of, spread_out
 
 from scratch_llm.generation import SamplingConfig, generate_tokens
 from scratch_llm.models import GPT2, GPT2Config, Llama, LlamaConfig, build_model, load_model
-from scratch_llm.weights import from_huggingface, to_huggingface
 
 transformers = pytest.importorskip("transformers")
 transformers.logging.disable_progress_bar()
@@ -36,95 +35,8 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def spread_out(model):
-    """Weights large enough that every part matters (at the usual 0.02 attention is nearly uniform)."""
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.add_(torch.randn_like(weight) * (0.1 if "norm" in name or name.endswith("bias") else 0.15))
-    return model.eval()
-
-
-@pytest.fixture(params=CONFIGS)
-def pair(request, tmp_path):
-    """Our model, and transformers' read from the folder that we saved."""
-    ours = spread_out(build_model(CONFIGS[request.param], seed=0))
-    ours.save_pretrained(tmp_path)
-    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(report.values()), report
-    return ours, theirs.eval()
-
-
-def batch(config, padded: bool):
-    torch.manual_seed(4)
-    # From 1 on: transformers gives the row of pad_token_id no gradient.
-    tokens = torch.randint(1, config.vocab_size, (3, 23))
-    real = torch.ones(3, 23, dtype=torch.bool)
-    if padded:
-        real[1, :4], real[2, :17] = False, False
-    return tokens, real
-
-
-def positions(real):
-    return (real.long().cumsum(1) - 1).clamp(min=0)
-
-
-@pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
-def test_logits_and_gradients(pair, padded):
-    ours, theirs = pair
-    tokens, real = batch(ours.config, padded)
-    mine = ours(tokens, padding_mask=real if padded else None)
-    reference = theirs(tokens, attention_mask=real.long(), position_ids=positions(real)).logits
-    torch.testing.assert_close(mine[real], reference[real], atol=TOLERANCE, rtol=TOLERANCE)
-
-    targets = tokens.roll(-1, 1).masked_fill(~real, -100)
-    loss = ours(tokens, padding_mask=real if padded else None, targets=targets)
-    expected = torch.nn.functional.cross_entropy(reference.flatten(0, 1), targets.flatten())
-    torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
-    loss.backward(), expected.backward()
-    grads = to_huggingface(
-        ours.weight_rules(ours.config), {name: parameter.grad for name, parameter in ours.named_parameters()}
-    )
-    reference_grads = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    assert grads.keys() == reference_grads.keys()
-    for name, grad in grads.items():
-        difference = (grad - reference_grads[name]).abs().max()
-        assert difference <= TOLERANCE * max(1, reference_grads[name].abs().max()), name
-
-
-def test_their_folder_loads_into_ours(pair, tmp_path):
-    """The other direction: what transformers saves, we load, bit for bit."""
-    ours, theirs = pair
-    theirs.save_pretrained(tmp_path / "theirs")
-    loaded = load_model(tmp_path / "theirs")
-    assert type(loaded) is type(ours) and not loaded.training
-    assert dataclasses.replace(loaded.config, dropout=0.0) == ours.config
-    assert loaded.state_dict().keys() == ours.state_dict().keys()
-    for name, weight in loaded.state_dict().items():
-        assert torch.equal(weight, ours.state_dict()[name]), name
-    tokens, _ = batch(ours.config, False)
-    assert torch.equal(loaded(tokens), ours(tokens))
-
-
-def test_rules_go_both_ways(pair):
-    ours, _ = pair
-    rules = ours.weight_rules(ours.config)
-    back = from_huggingface(rules, to_huggingface(rules, ours.state_dict()))
-    assert back.keys() == ours.state_dict().keys()
-    assert all(torch.equal(back[name], weight) for name, weight in ours.state_dict().items())
-
-
-@pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
-def test_greedy_generation_token_for_token(pair, padded):
-    ours, theirs = pair
-    tokens, real = batch(ours.config, padded)
-    rows = [row[mask].tolist() for row, mask in zip(tokens, real)]
-    mine = generate_tokens(ours, rows, SamplingConfig(max_new_tokens=17, temperature=0), stop_ids=())
-    reference = theirs.generate(
-        tokens, attention_mask=real.long(), max_new_tokens=17, min_new_tokens=17, do_sample=False, pad_token_id=0,
-        eos_token_id=None,
-    )  # fmt: skip
-    assert mine == reference[:, 23:].tolist()
+class TestParity(ParityTests):
+    CONFIGS = CONFIGS
 
 
 @pytest.mark.parametrize("name", ["llama-gqa-untied", "gpt2-tied"])
@@ -139,8 +51,9 @@ def test_bfloat16_round_trip(name, tmp_path):
     assert transformers.AutoConfig.from_pretrained(tmp_path).dtype == torch.bfloat16
 
 
-def test_sharded_folder(pair, tmp_path):
-    ours, theirs = pair
+def test_sharded_folder(tmp_path):
+    ours = spread_out(build_model(CONFIGS["llama-gqa-untied"], seed=0))
+    theirs = reference_of(ours, tmp_path)
     theirs.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
     assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
     loaded = load_model(tmp_path / "shards")

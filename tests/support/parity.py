@@ -1,0 +1,154 @@
+"""Our models against the reference library's, on the same weights.
+
+Each architecture's test module has a table of configurations and a test class that inherits ``ParityTests``:
+
+    class TestParity(ParityTests):
+        CONFIGS = {"tied": LlamaConfig(...), "odd": LlamaConfig(...)}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+from scratch_llm.generation import SamplingConfig, generate_tokens
+from scratch_llm.models import build_model, load_model
+from scratch_llm.weights import from_huggingface, to_huggingface
+
+transformers.logging.disable_progress_bar()
+TOLERANCE = 1e-5
+WIDTH = 23
+
+
+def spread_out(model, scale: float = 0.15):
+    """Weights large enough that every part matters (at the usual 0.02 attention is nearly uniform)."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.add_(torch.randn_like(weight) * (0.1 if "norm" in name or name.endswith("bias") else scale))
+    return model.eval()
+
+
+def reference_of(model, folder, **options):
+    """transformers' model, read from the folder that ours saved, with no key missing or left over."""
+    model.save_pretrained(folder)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(report.values()), report
+    return theirs.eval()
+
+
+def batch(config, padded: bool):
+    """Tokens (3, 23) and which are real; padded: rows begin with 0, 4 and 17 tokens of padding."""
+    torch.manual_seed(4)
+    # From 1 on: transformers gives the row of pad_token_id no gradient.
+    tokens = torch.randint(1, config.vocab_size, (3, WIDTH))
+    real = torch.ones(3, WIDTH, dtype=torch.bool)
+    if padded:
+        real[1, :4], real[2, :17] = False, False
+    return tokens, real
+
+
+def positions(real):
+    return (real.long().cumsum(1) - 1).clamp(min=0)
+
+
+class ParityTests:
+    """Logits, gradients, both directions of conversion, generation.  Override a method where a model differs."""
+
+    CONFIGS: ClassVar[dict[str, Any]]
+
+    @pytest.fixture
+    def pair(self, name, tmp_path):
+        """Our model and theirs, equal weights."""
+        ours = self.spread_out(build_model(self.CONFIGS[name], seed=0))
+        return ours, reference_of(ours, tmp_path)
+
+    def spread_out(self, model):
+        return spread_out(model)
+
+    def reference_logits(self, theirs, tokens, real):
+        return theirs(tokens, attention_mask=real.long(), position_ids=positions(real)).logits
+
+    def reference_grads(self, theirs) -> dict[str, torch.Tensor]:
+        """Gradients under the names of the checkpoint."""
+        return {name: parameter.grad for name, parameter in theirs.named_parameters()}
+
+    def same_config(self, loaded, ours) -> bool:
+        return dataclasses.replace(loaded, dropout=0.0) == ours
+
+    @pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
+    def test_logits_and_gradients(self, pair, padded):
+        ours, theirs = pair
+        tokens, real = batch(ours.config, padded)
+        mask = real if padded else None
+        mine, reference = ours(tokens, padding_mask=mask), self.reference_logits(theirs, tokens, real)
+        torch.testing.assert_close(mine[real], reference[real], atol=TOLERANCE, rtol=TOLERANCE)
+
+        targets = tokens.roll(-1, 1).masked_fill(~real, -100)
+        loss = ours(tokens, padding_mask=mask, targets=targets)
+        expected = F.cross_entropy(reference.flatten(0, 1), targets.flatten())
+        torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
+        loss.backward(), expected.backward()
+        # A weight that this batch did not reach has no gradient on one side and zeros on the other.
+        grads = to_huggingface(ours.weight_rules(ours.config), {
+            name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for name, parameter in ours.named_parameters()})
+        theirs_by_name = self.reference_grads(theirs)
+        assert grads.keys() == theirs_by_name.keys()
+        for name, grad in grads.items():
+            other = theirs_by_name[name]
+            other = torch.zeros_like(grad) if other is None else other
+            assert (grad - other).abs().max() <= TOLERANCE * max(1, other.abs().max()), name
+
+    def test_their_folder_loads_into_ours(self, pair, tmp_path):
+        """The other direction: what transformers saves, we load, bit for bit."""
+        ours, theirs = pair
+        theirs.save_pretrained(tmp_path / "theirs")
+        loaded = load_model(tmp_path / "theirs")
+        assert type(loaded) is type(ours) and not loaded.training
+        assert self.same_config(loaded.config, ours.config)
+        assert loaded.state_dict().keys() == ours.state_dict().keys()
+        for name, weight in loaded.state_dict().items():
+            assert torch.equal(weight, ours.state_dict()[name]), name
+        tokens, _ = batch(ours.config, False)
+        assert torch.equal(loaded(tokens), ours(tokens))
+
+    def test_rules_go_both_ways(self, name):
+        ours = spread_out(build_model(self.CONFIGS[name], seed=0))
+        rules, state = ours.weight_rules(ours.config), ours.state_dict()
+        back = from_huggingface(rules, to_huggingface(rules, state))
+        assert back.keys() == state.keys()
+        assert all(torch.equal(back[key], weight) for key, weight in state.items())
+
+    @pytest.mark.parametrize("padded", [False, True], ids=["full", "left-padded"])
+    def test_greedy_generation_token_for_token(self, pair, padded):
+        ours, theirs = pair
+        tokens, real = batch(ours.config, padded)
+        rows = [row[mask].tolist() for row, mask in zip(tokens, real)]
+        mine = generate_tokens(ours, rows, SamplingConfig(max_new_tokens=17, temperature=0), stop_ids=())
+        assert mine == self.reference_tokens(theirs, tokens, real, 17)
+
+    def reference_tokens(self, theirs, tokens, real, n_new: int) -> list[list[int]]:
+        new = theirs.generate(
+            tokens, attention_mask=real.long(), max_new_tokens=n_new, min_new_tokens=n_new, do_sample=False,
+            pad_token_id=0, eos_token_id=None)  # fmt: skip
+        return new[:, WIDTH:].tolist()
+
+    def test_cache_in_pieces(self, name):
+        """A forward pass in pieces of several sizes, through the cache, gives the logits of one without a cache."""
+        ours = self.spread_out(build_model(self.CONFIGS[name], seed=0))
+        for padded in (False, True):
+            tokens, real = batch(ours.config, padded)
+            with torch.inference_mode():
+                whole = ours(tokens, padding_mask=real if padded else None)
+                cache, pieces, start = ours.init_cache(3), [], 0
+                for end in (9, 10, 11, 18, 19, WIDTH):
+                    mask = real[:, start:end] if padded else None
+                    pieces.append(ours(tokens[:, start:end], cache=cache, padding_mask=mask))
+                    start = end
+            torch.testing.assert_close(torch.cat(pieces, 1)[real], whole[real], atol=TOLERANCE, rtol=TOLERANCE)
