@@ -7,6 +7,8 @@ positions 0, 1, ....  So the model sees the last C - stride + 1 to C tokens, and
 that of a forward pass without a cache over this window: for rotary and for learned positions, and for each row of a batch
 on its own, whatever the others hold.  ``stride=1`` is "always the last C tokens", at the price of a
 prefill per token; the default, a quarter of C, needs one per C / 4 tokens.
+
+A recurrent model has no such limit: its state has one size, and nothing is ever computed anew.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Decoder:
         self.rows = [list(prompt) for prompt in prompts]
         self.model = pack(model, len(self.rows)) if packed else model
         longest = max(map(len, self.rows)) + max_new_tokens
-        self.slides = longest > C
+        self.slides = longest > C and not model.recurrent
         # Sliding rows of different lengths need slots beyond C; see KVCache.replace_rows and compact.
         n_slots = C + self.stride if self.slides else longest
         self.cache = model.init_cache(len(self.rows), n_slots, cache_dtype(model, len(self.rows) * n_slots))
@@ -62,8 +64,7 @@ class Decoder:
 
     def prefill(self) -> Tensor:
         """Logits (B, V) after the prompts; rows of different lengths are padded on the left."""
-        C = self.model.config.context_length
-        windows = [row[window_start(len(row), C, self.stride) :] for row in self.rows]
+        windows = [row[self._start(len(row)) :] for row in self.rows]
         tokens_BT, real_BT = pad_left(windows, self.model.device)
         hidden_BTD = self.model.hidden_states(tokens_BT, self.cache, real_BT)
         self.lengths_in_cache = [len(window) for window in windows]
@@ -78,13 +79,19 @@ class Decoder:
             self.lengths_in_cache = [length + 1 for length in self.lengths_in_cache]
         return self.model.logits(self.model.hidden_states(tokens_B[:, None], self.cache, None)[:, 0])
 
+    def _start(self, n_tokens: int) -> int:
+        """Index of the first token of a row that the model sees."""
+        if self.model.recurrent:
+            return 0
+        return window_start(n_tokens, self.model.config.context_length, self.stride)
+
     def _slide(self) -> None:
         """Make room: rows whose window is full are computed anew without their oldest tokens."""
         C = self.model.config.context_length
         full = [row for row, length in enumerate(self.lengths_in_cache) if length == C]
         if full:
             # The newest token is not in the cache yet: it is this step's input.
-            windows = [self.rows[row][window_start(len(self.rows[row]), C, self.stride) : -1] for row in full]
+            windows = [self.rows[row][self._start(len(self.rows[row])) : -1] for row in full]
             self._recompute(full, windows)
         if self.cache.length == self.cache.max_length:
             self.cache.compact()
@@ -105,8 +112,10 @@ def cache_dtype(model: LanguageModel, n_slots: int) -> torch.dtype:
     There one step's attention runs in float32 anyhow (see ``KVCache``); while one layer's keys take below 1 MiB,
     reading twice the bytes costs less than converting them each time (1.36 against 1.51 ms per step).
     """
-    keys = n_slots * model.config.n_kv_heads * model.config.head_dim * 4
-    return torch.float32 if model.device.type == "cpu" and keys < 1 << 20 else model.dtype
+    if model.device.type != "cpu" or model.recurrent:
+        return model.dtype
+    per_slot = model.init_cache(1, 1, device="meta").tensors()[0].numel()
+    return torch.float32 if n_slots * per_slot * 4 < 1 << 20 else model.dtype
 
 
 def pad_left(

@@ -7,7 +7,8 @@ weights plus the fixed cost of each call.  Two things help on x86 CPUs, measured
   float32 by eight rows 125 us instead of 560 (MKL, the default for float32, does not use AVX-512 there);
 * RMSNorm by one reduction and three element-wise operations instead of the library's chain of six.
 
-``pack`` copies the tree of modules, sharing whatever it does not replace; the original stays as it is.
+``pack`` copies the tree of modules, sharing whatever it does not replace; the original stays as it is.  A module
+that knows a better form of itself for decoding gives it by a method ``packed(n_rows) -> nn.Module``.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ def _state_of(model: LanguageModel) -> tuple:
 
 
 def _copy(module: nn.Module, n_rows: int) -> nn.Module:
+    if hasattr(module, "packed"):
+        return module.packed(n_rows)
     if type(module) is nn.Linear:
         return PackedLinear(module.weight, module.bias, n_rows)
     if type(module) is RMSNorm:

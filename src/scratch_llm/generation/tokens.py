@@ -40,7 +40,7 @@ class TokenStream:
         ``n_ids``: choose only among so many first ids, where the model's vocabulary is larger than the tokenizer's.
         """
         self.model, self.sampling = model, sampling or SamplingConfig()
-        self.prompts = as_rows(prompts, model.config)
+        self.prompts = as_rows(prompts, model.config, recurrent=model.recurrent)
         self.n_ids = model.config.vocab_size if n_ids is None else n_ids
         self.stop_ids = frozenset(eos_ids(model.config) if stop_ids is None else stop_ids)
         self.finished = [False] * len(self.prompts)
@@ -116,7 +116,7 @@ def clear_generate_tokens(
     sampler = Sampler(sampling, [prompt], model.config.vocab_size, model.device)
     tokens = list(prompt)
     for _ in range(sampling.max_new_tokens):
-        window = tokens[window_start(len(tokens), C, stride) :]
+        window = tokens if model.recurrent else tokens[window_start(len(tokens), C, stride) :]
         logits_1TV = model(torch.tensor([window], device=model.device))
         token = int(sampler(logits_1TV[:, -1]))
         if token in stop_ids:
@@ -138,7 +138,7 @@ def is_one_prompt(prompts: Prompts) -> bool:
     return not prompts or isinstance(prompts[0], Integral)
 
 
-def as_rows(prompts: Prompts, config) -> list[list[int]]:
+def as_rows(prompts: Prompts, config, *, recurrent: bool = False) -> list[list[int]]:
     """One list of ids per row; ValueError where one is empty or holds an id out of the vocabulary."""
     one = is_one_prompt(prompts)
     if hasattr(prompts, "tolist"):
@@ -154,7 +154,7 @@ def as_rows(prompts: Prompts, config) -> list[list[int]]:
                 "use the tokenizer the model was trained with"
             )
     longest = max(map(len, rows))
-    if longest > config.context_length:
+    if longest > config.context_length and not recurrent:
         warnings.warn(
             f"the prompt has {longest} tokens, more than the context_length of {config.context_length}: "
             "the model sees only its end",
