@@ -15,7 +15,8 @@ from scratch_llm.layers.feed_forward import GELUFeedForward, SwiGLU
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.loss import linear_cross_entropy
 from scratch_llm.layers.norms import LayerNorm, RMSNorm
-from scratch_llm.layers.rotary import apply_rotary, interleaved_to_half, rotary_tables
+from scratch_llm.layers.rope_scaling import LinearScaling, Llama3Scaling, RopeScaling, YarnScaling
+from scratch_llm.layers.rotary import apply_rotary, half_to_interleaved, interleaved_to_half, rotary_tables
 from scratch_llm.layers.state_cache import StateCache
 
 __all__ = [
@@ -24,11 +25,16 @@ __all__ = [
     "GroupedQueryAttention",
     "KVCache",
     "LayerNorm",
+    "LinearScaling",
+    "Llama3Scaling",
     "RMSNorm",
+    "RopeScaling",
     "StateCache",
     "SwiGLU",
+    "YarnScaling",
     "apply_rotary",
     "block_attention",
+    "half_to_interleaved",
     "interleaved_to_half",
     "linear_cross_entropy",
     "rotary_tables",

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from scratch_llm.layers.rope_scaling import RopeScaling, scaling_to_huggingface
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -59,6 +61,8 @@ class TransformerConfig(ModelConfig):
     """Width of one head, even.  None: d_model / n_heads."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies; larger for longer contexts."""
+    rope_scaling: RopeScaling | None = None
+    """How the rotary frequencies are stretched to a context longer than the pretrained one."""
     dropout: float = 0.0
     """Probability of dropping an attention weight during training."""
 
@@ -108,7 +112,7 @@ def common_to_huggingface(config: ModelConfig) -> dict[str, Any]:
 
 
 def transformer_from_huggingface(values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for ``TransformerConfig``, but for the rotary base (see ``rope_theta_of``)."""
+    """Arguments for ``TransformerConfig``, but for the rotary fields (see ``rope_of``)."""
     return common_from_huggingface(values) | {
         "context_length": values.get("max_position_embeddings", 2048),
         "n_heads": values["num_attention_heads"],
@@ -121,7 +125,8 @@ def transformer_from_huggingface(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def transformer_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
-    """The reverse of ``transformer_from_huggingface``, with the rotary base in both spellings."""
+    """The reverse of ``transformer_from_huggingface`` and ``rope_of``, with the rotary fields in both spellings."""
+    scaling = scaling_to_huggingface(config.rope_scaling)
     return common_to_huggingface(config) | {
         "max_position_embeddings": config.context_length,
         "num_attention_heads": config.n_heads,
@@ -130,9 +135,10 @@ def transformer_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "rms_norm_eps": config.norm_eps,
         "attention_dropout": config.dropout,
-        # transformers 5 reads the second, older engines and converters the first.
+        # transformers 5 reads the third, older engines and converters the first two.
         "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_scaling": None if config.rope_scaling is None else scaling,
+        "rope_parameters": scaling | {"rope_theta": config.rope_theta},
     }
 
 

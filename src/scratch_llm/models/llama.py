@@ -16,7 +16,7 @@ from scratch_llm.models.config import (
     transformer_to_huggingface,
 )
 from scratch_llm.models.transformer import Block, Rotary, Transformer
-from scratch_llm.weights.rules import Rule, refuse_unless, rope_theta_of
+from scratch_llm.weights.rules import Rule, refuse_unless, rope_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ class Llama(Transformer):
         return RMSNorm(config.d_model, config.norm_eps)
 
     def rotary_tables(self) -> Rotary:
-        return rotary_tables(self.config.head_dim, self.config.context_length, self.config.rope_theta)
+        c = self.config
+        return rotary_tables(c.head_dim, c.context_length, c.rope_theta, c.rope_scaling)
 
     @classmethod
     def weight_rules(cls, config: LlamaConfig) -> list[Rule]:
@@ -63,7 +64,7 @@ class Llama(Transformer):
         refuse_unless(values, "hidden_act", "silu")
         refuse_unless(values, "attention_bias", False)
         refuse_unless(values, "mlp_bias", False)
-        return LlamaConfig(**transformer_from_huggingface(values), rope_theta=rope_theta_of(values))
+        return LlamaConfig(**transformer_from_huggingface(values), **rope_of(values))
 
     @classmethod
     def config_to_huggingface(cls, config: LlamaConfig) -> dict[str, Any]:

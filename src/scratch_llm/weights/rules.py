@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scratch_llm.layers.rope_scaling import scaling_from_huggingface
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -68,15 +70,33 @@ def refuse_unless(values: Mapping[str, Any], field: str, allowed: Any) -> None:
         )
 
 
+def rope_of(values: Mapping[str, Any], default_theta: float = 10_000.0) -> dict[str, Any]:
+    """``rope_theta`` and ``rope_scaling`` of a ``TransformerConfig`` from a ``config.json``.
+
+    The spelling is old (``rope_theta`` beside ``rope_scaling``) or new (both in ``rope_parameters``); where a file
+    has both, the old one counts, as in transformers.
+    """
+    refuse_unless(values, "partial_rotary_factor", 1.0)
+    nested = dict(values.get("rope_scaling") or values.get("rope_parameters") or {})
+    if nested.get("partial_rotary_factor") is not None:
+        refuse_unless(nested, "partial_rotary_factor", 1.0)
+        del nested["partial_rotary_factor"]
+    original = "original_max_position_embeddings"
+    if nested and values.get(original) is not None:
+        nested[original] = values[original]
+    theta = nested.get("rope_theta", values.get("rope_theta"))
+    return {
+        "rope_theta": float(default_theta if theta is None else theta),
+        "rope_scaling": scaling_from_huggingface(nested, values.get("max_position_embeddings", 2048)),
+    }
+
+
 def rope_theta_of(values: Mapping[str, Any]) -> float:
-    """The rotary base from a ``config.json``, old spelling (``rope_theta``) or new (``rope_parameters``)."""
-    for field in ("rope_parameters", "rope_scaling"):
-        nested = values.get(field) or {}
-        kind = nested.get("rope_type", nested.get("type", "default"))
-        if kind != "default":
-            raise ValueError(
-                f"config.json has {field} of type {kind!r}: only 'default' is implemented; choose another checkpoint"
-            )
-        if "rope_theta" in nested:
-            return float(nested["rope_theta"])
-    return float(values.get("rope_theta", 10_000.0))
+    """The rotary base, for architectures without scaling: ValueError where a ``config.json`` asks for one."""
+    rope = rope_of(values)
+    if rope["rope_scaling"] is not None:
+        raise ValueError(
+            f"config.json has rotary scaling of type {rope['rope_scaling'].rope_type!r}: this architecture has only "
+            "'default'; choose another checkpoint"
+        )
+    return rope["rope_theta"]

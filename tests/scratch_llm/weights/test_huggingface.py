@@ -224,8 +224,11 @@ def test_config_without_weights(folder):
         ({"hidden_size": "gone"}, r"config\.json has no field 'hidden_size'"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu': only 'silu'"),
         ({"attention_bias": True}, "attention_bias = True"),
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_parameters of type 'llama3'"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope_scaling of type 'linear'"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 8.0}}, "rotary scaling of type 'dynamic'"),
+        ({"rope_scaling": {"type": "linear"}}, "linear scaling without a factor"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 1}}, "beta_fast in its linear scaling"),
+        ({"rope_scaling": {"type": "yarn", "factor": 0.5}}, "factor of yarn scaling is 0.5: it must be at least 1"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ({"num_key_value_heads": 4}, "n_kv_heads is 4: it must divide n_heads, 6"),
     ],
 )
