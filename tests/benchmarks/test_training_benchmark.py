@@ -21,13 +21,17 @@ def measured(speed, peak=0.0, flops=0.0):
 
 
 def test_each_peer_meets_our_model_of_its_kind(bench):
-    final = {"ours, Llama": measured(6000.0, 1e12, 9e7), "ours, GPT-2": measured(5000.0, 1e12, 8e7),
-             "transformers Llama": measured(4000.0), "transformers GPT-2": measured(4500.0)}
-    rows = {row["name"]: row for row in bench.rows(final, ["litgpt Llama"])}
-    assert rows["training, transformers Llama"]["ratio"] == 1.5
-    assert rows["training, transformers GPT-2"]["ratio"] == 1.11
-    assert rows["MFU (ours, Llama)"]["ratio"] == 0.54
-    assert rows["training, litgpt Llama"]["ratio"] is None and "bench.txt" in rows["training, litgpt Llama"]["note"]
+    def one(who, family):
+        return bench.Contender(who, family, "15M")
+
+    final = {one("ours", "llama"): measured(6000.0, 1e12, 9e7), one("ours", "gpt2"): measured(5000.0, 1e12, 8e7),
+             one("transformers", "llama"): measured(4000.0), one("transformers", "gpt2"): measured(4500.0)}
+    rows = {row["name"]: row for row in bench.rows(final, [one("litgpt", "llama")])}
+    assert rows["training, transformers llama 15M"]["ratio"] == 1.5
+    assert rows["training, transformers gpt2 15M"]["ratio"] == 1.11
+    assert rows["MFU, ours llama 15M"]["ratio"] == 0.54
+    missing = rows["training, litgpt llama 15M"]
+    assert missing["ratio"] is None and "bench.txt" in missing["note"]
     for row in rows.values():
         assert set(row) == {"name", "ours", "peer", "unit", "ratio", "target", "note"}
     assert len(bench.markdown(list(rows.values())).splitlines()) == 2 + len(rows)
@@ -44,14 +48,21 @@ def test_every_pin_of_the_peers_is_exact(repository):
 
 
 def test_an_installed_peer_or_ours_is_found(bench):
-    found, missing = bench.installed()
-    assert {"ours, Llama", "ours, GPT-2", "transformers Llama"} <= set(found)
-    assert set(found) | set(missing) == set(bench.CONTENDERS)
+    found, missing = bench.contenders(["llama", "gpt2"], ["15M"])
+    names = {str(one) for one in found}
+    assert {"ours llama 15M", "ours gpt2 15M", "transformers llama 15M", "transformers gpt2 15M"} <= names
+    assert {one.who for one in found + missing} == {"ours", "transformers", "litgpt", "llms-from-scratch"}
+    assert all(bench.Contender.parse(str(one)) == one for one in found)
 
 
-def test_a_worker_that_fails_says_why(bench, monkeypatch):
+def test_a_model_without_a_shape_is_refused(bench):
+    with pytest.raises(ValueError, match=r"no model 'bert': use llama, "):
+        bench.run(quick=True, families=["bert"])
+
+
+def test_a_worker_that_fails_says_why(bench):
     """The process's last line becomes the reason that the benchmark prints."""
-    worker = bench.Worker("no such contender", "bf16", False)
-    with pytest.raises(RuntimeError, match="KeyError: 'no such contender'"):
+    worker = bench.Worker(bench.Contender("ours", "nothing", "15M"), "bf16", False)
+    with pytest.raises(RuntimeError, match="KeyError: 'nothing'"):
         worker.ask("steps", 1)
     worker.close()

@@ -1,0 +1,132 @@
+"""Who trains in ``training.py``: a model of ours or of a peer, of the same family and shape.
+
+transformers builds every family it knows from our configuration; litgpt and llms-from-scratch are given the families
+that they have.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from shapes import config_of, transformers_config
+from torch import nn
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PEERS = Path(os.environ.get("BENCH_PEERS", REPOSITORY / ".envs" / "bench"))
+OURS = "ours"
+PACKAGES = {
+    OURS: "scratch_llm",
+    "transformers": "transformers",
+    "litgpt": "litgpt",
+    "llms-from-scratch": "llms_from_scratch",
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who, which family, which size; ``str`` of it is its name everywhere."""
+
+    who: str
+    family: str
+    size: str
+
+    def __str__(self) -> str:
+        return f"{self.who} {self.family} {self.size}"
+
+    @classmethod
+    def parse(cls, name: str) -> Contender:
+        who, family, size = name.split(" ")
+        return cls(who, family, size)
+
+    def build(self) -> tuple[nn.Module, Callable | None]:
+        """The model, and the function of tokens that gives logits (None for ours, which gives the loss)."""
+        config = config_of(self.family, self.size)
+        return BUILDERS[self.who](self.family, config)
+
+
+def contenders(families: list[str], sizes: list[str]) -> tuple[list[Contender], list[Contender]]:
+    """(those that can run, those whose package is not installed)."""
+    sys.path.append(str(PEERS))
+    installed = {who: importlib.util.find_spec(package) is not None for who, package in PACKAGES.items()}
+    every = [Contender(who, family, size) for size in sizes for family in families for who in PACKAGES if _has(who, family, size)]
+    return [one for one in every if installed[one.who]], [one for one in every if not installed[one.who]]
+
+
+def _has(who: str, family: str, size: str) -> bool:
+    if who == "transformers":
+        return transformers_config(config_of(family, size)) is not None
+    return family in FAMILIES.get(who, (family,))
+
+
+FAMILIES = {
+    "litgpt": ("llama", "qwen3", "qwen3_moe"),
+    "llms-from-scratch": ("llama", "gpt2", "qwen3", "qwen3_moe"),
+}
+
+
+def _ours(family: str, config):
+    from scratch_llm.models import build_model
+
+    return build_model(config), None
+
+
+def _transformers(family: str, config):
+    from transformers import AutoModelForCausalLM
+
+    theirs = transformers_config(config)
+    theirs.use_cache = False
+    model = AutoModelForCausalLM.from_config(theirs)
+    return model, lambda x: model(x).logits
+
+
+def _litgpt(family: str, config):
+    from litgpt import GPT, Config
+
+    options = {"mlp_class_name": "LLaMAMLP", "intermediate_size": config.d_ff}
+    if family == "qwen3_moe":
+        options = {"mlp_class_name": "LLaMAMoE", "moe_intermediate_size": config.expert_d_ff, "intermediate_size": config.expert_d_ff,
+                   "n_expert": config.n_experts, "n_expert_per_token": config.top_k}
+    model = GPT(Config(
+        block_size=config.context_length, vocab_size=config.vocab_size, padded_vocab_size=config.vocab_size,
+        n_layer=config.n_layers, n_head=config.n_heads, n_query_groups=config.n_kv_heads, n_embd=config.d_model,
+        head_size=config.head_dim, rotary_percentage=1.0, parallel_residual=False, bias=False, norm_class_name="RMSNorm",
+        norm_qk=family.startswith("qwen3"), **options))
+    model.lm_head.weight = model.transformer.wte.weight
+    return model, model
+
+
+def _llms_from_scratch(family: str, config):
+    if family == "gpt2":
+        from llms_from_scratch.ch04 import GPTModelFast as Model
+
+        values = {"drop_rate": 0.0, "qkv_bias": True}
+    elif family == "llama":
+        from llms_from_scratch.llama3 import Llama3ModelFast as Model
+
+        values = {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta,
+                  "rope_freq": None, "dtype": torch.float32}
+    else:
+        from llms_from_scratch.qwen3 import Qwen3Model as Model
+
+        values = {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta,
+                  "head_dim": config.head_dim, "qk_norm": True, "dtype": torch.float32}
+        if family == "qwen3_moe":
+            values |= {"num_experts": config.n_experts, "num_experts_per_tok": config.top_k,
+                       "moe_intermediate_size": config.expert_d_ff}
+    model = Model(values | {"vocab_size": config.vocab_size, "context_length": config.context_length,
+                            "emb_dim": config.d_model, "n_heads": config.n_heads, "n_layers": config.n_layers})
+    model = model.to_empty(device="cpu") if any(p.is_meta for p in model.parameters()) else model
+    for parameter in model.parameters():  # those made without values
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, 0.0, 0.02)
+    model.out_head.weight = model.tok_emb.weight
+    return model, model
+
+
+BUILDERS = {OURS: _ours, "transformers": _transformers, "litgpt": _litgpt, "llms-from-scratch": _llms_from_scratch}
