@@ -31,7 +31,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss
     """
     hidden_ND, targets_N = hidden.flatten(0, -2), targets.flatten()
     device = hidden.device.type
-    if torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):  # shapes alone have no autocast to ask for
         hidden_ND = hidden_ND.to(torch.get_autocast_dtype(device))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         return _LinearCrossEntropy.apply(hidden_ND, weight, targets_N, z_loss)
