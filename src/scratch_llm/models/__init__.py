@@ -7,6 +7,7 @@ import torch
 from scratch_llm.models.base import LanguageModel
 from scratch_llm.models.gpt2 import GPT2, GPT2Config
 from scratch_llm.models.llama import Llama, LlamaConfig
+from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
 from scratch_llm.models.registry import MODELS, load_model, model_class
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "LanguageModel",
     "Llama",
     "LlamaConfig",
+    "Qwen3",
+    "Qwen3Config",
     "build_model",
     "load_model",
     "model_class",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from scratch_llm.models.base import LanguageModel
 from scratch_llm.models.gpt2 import GPT2
 from scratch_llm.models.llama import Llama
+from scratch_llm.models.qwen3 import Qwen3
 
-MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2)}
+MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3)}
 
 
 def model_class(model_type: str) -> type[LanguageModel]:
