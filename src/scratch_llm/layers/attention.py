@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratch_llm.layers.block_attention import MAX_CONTEXT, block_attention
+from scratch_llm.layers.block_attention import block_attention, keeps_little
+from scratch_llm.layers.cache import causal_mask, check_window
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.rotary import apply_rotary
 
@@ -30,10 +31,14 @@ class GroupedQueryAttention(nn.Module):
         scale: float | None = None,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
+        window: int | None = None,
     ):
         """``scale``: of the scores; None is 1 / sqrt(head_dim).  ``q_norm``, ``k_norm``: applied to each head's query
-        and key before rotation (Dehghani et al. 2023, section 2)."""
+        and key before rotation (Dehghani et al. 2023, section 2).  ``window``: a query sees so many tokens, itself
+        included (Beltagy et al. 2020, Longformer, section 3.1); None: all before it."""
         super().__init__()
+        check_window(window)
+        self.window = window
         self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
         self.dropout, self.scale = dropout, head_dim**-0.5 if scale is None else scale
         self.q_norm, self.k_norm = q_norm, k_norm
@@ -51,7 +56,7 @@ class GroupedQueryAttention(nn.Module):
         """(B, T, D) -> (B, T, D).
 
         ``rotary``: cosines and sines that broadcast against (B, T, heads, d).  ``mask``: bool, True where a query may
-        look, broadcasting against (B, H, T, S); None is plain causal.  ``cache`` is written at ``layer``.
+        look, broadcasting against (B, H, T, S); None is plain causal, within the window.  ``cache`` is written at ``layer``.
         """
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.head_dim)
@@ -69,9 +74,11 @@ class GroupedQueryAttention(nn.Module):
             k_BKSd, v_BKSd = cache.write(layer, k_BKSd, v_BKSd)
         if T == 1:
             y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask)
-        elif self._trains_on_cpu(q_BHTd, mask, cache):
-            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale)
+        elif self._in_blocks(q_BHTd, k_BKSd, mask, cache):
+            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale, self.window)
         else:
+            if mask is None and self._passes_window(k_BKSd):
+                mask = causal_mask(T, k_BKSd.shape[2], x_BTD.device, self.window)
             y_BHTd = F.scaled_dot_product_attention(
                 q_BHTd.to(k_BKSd.dtype),
                 k_BKSd,
@@ -84,12 +91,18 @@ class GroupedQueryAttention(nn.Module):
             ).to(x_BTD.dtype)
         return self.out(y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))
 
-    def _trains_on_cpu(self, q_BHTd: Tensor, mask: Tensor | None, cache: KVCache | None) -> bool:
+    def _passes_window(self, k_BKSd: Tensor) -> bool:
+        """Whether there are more keys than a query sees."""
+        return self.window is not None and k_BKSd.shape[2] > self.window
+
+    def _in_blocks(self, q_BHTd: Tensor, k_BKSd: Tensor, mask: Tensor | None, cache: KVCache | None) -> bool:
         """Where ``block_attention`` is faster than the library's kernel: see there."""
-        plain = mask is None and cache is None and not (self.dropout and self.training)
-        return (
-            plain and q_BHTd.device.type == "cpu" and q_BHTd.requires_grad and q_BHTd.shape[2] <= MAX_CONTEXT
-        )
+        if mask is not None or q_BHTd.device.type != "cpu" or (self.dropout and self.training):
+            return False
+        if q_BHTd.requires_grad:
+            return cache is None and keeps_little(q_BHTd.shape[2], self.window)
+        # Without gradients too, where the window leaves out most of the keys: the library's kernel reads them all.
+        return self._passes_window(k_BKSd) and k_BKSd.shape[2] == q_BHTd.shape[2] and k_BKSd.dtype == q_BHTd.dtype
 
     def _attend_one(self, q_BH1d: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None) -> Tensor:
         """Attention of one query per row, which may look at all keys (but masked ones): (B, H, 1, d).
@@ -98,6 +111,8 @@ class GroupedQueryAttention(nn.Module):
         repeated.
         """
         B, H, _, d = q_BH1d.shape
+        if mask is None and self._passes_window(k_BKSd):
+            k_BKSd, v_BKSd = k_BKSd[:, :, -self.window :], v_BKSd[:, :, -self.window :]
         q_BKGd = q_BH1d.reshape(B, self.n_kv_heads, H // self.n_kv_heads, d).to(k_BKSd.dtype)
         dropout = self.dropout if self.training else 0.0
         y_BKGd = F.scaled_dot_product_attention(
@@ -106,16 +121,30 @@ class GroupedQueryAttention(nn.Module):
         return y_BKGd.reshape(B, H, 1, d).to(q_BH1d.dtype)
 
 
-def clear_attention(q_BHTd: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None = None) -> Tensor:
+def clear_attention(
+    q_BHTd: Tensor,
+    k_BKSd: Tensor,
+    v_BKSd: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+) -> Tensor:
     """Attention written out, to compare the library's kernel with: (B, H, T, d) -> (B, H, T, d).
 
-    ``mask`` is as in ``GroupedQueryAttention``; None is causal, with the queries at the end of the keys.
+    ``mask``, ``scale`` and ``window`` are as in ``GroupedQueryAttention``; a mask of None is causal within the window,
+    with the queries at the end of the keys.
     """
+    check_window(window)
     group = q_BHTd.shape[1] // k_BKSd.shape[1]
     k_BHSd, v_BHSd = k_BKSd.repeat_interleave(group, dim=1), v_BKSd.repeat_interleave(group, dim=1)
-    scores_BHTS = q_BHTd @ k_BHSd.transpose(-1, -2) / q_BHTd.shape[-1] ** 0.5
+    scores_BHTS = q_BHTd @ k_BHSd.transpose(-1, -2) * (q_BHTd.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         T, S = scores_BHTS.shape[-2:]
-        mask = torch.ones(T, S, dtype=torch.bool, device=q_BHTd.device).tril(S - T)
+        query_T1 = torch.arange(S - T, S, device=q_BHTd.device)[:, None]
+        key_S = torch.arange(S, device=q_BHTd.device)
+        mask = key_S <= query_T1
+        if window is not None:
+            mask &= query_T1 - key_S < window
     scores_BHTS = scores_BHTS.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores_BHTS, dim=-1) @ v_BHSd

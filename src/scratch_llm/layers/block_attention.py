@@ -4,7 +4,8 @@ torch's fused CPU kernel is made for long contexts: it works on small tiles, in 
 units do not reach their speed.  At training lengths the scores of a block of queries fit in the cache, so
 batched products of whole blocks are 2 to 3 times as fast (26 against 69 ms of one core's time for forward
 and backward of 16 x 6 heads x 256 tokens x 64 on a Zen 5).  Keys after a block's last query are left out, so
-the masked half of the square is mostly not computed at all.
+the masked half of the square is mostly not computed at all; nor, with a sliding window, are keys that lie before
+the window of a block's first query.
 """
 
 from __future__ import annotations
@@ -12,42 +13,55 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scratch_llm.layers.cache import causal_mask, check_window
+
 BLOCK = 128
 # The probabilities are kept for the backward pass, which grows with the square of the context; beyond this
 # the fused kernel, which recomputes them, is the better choice.
 MAX_CONTEXT = 1024
 
 
-def block_attention(q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, scale: float | None = None) -> Tensor:
+def keeps_little(n_tokens: int, window: int | None) -> bool:
+    """Whether the probabilities kept for the backward pass are no more than those of ``MAX_CONTEXT`` tokens."""
+    n_keys = n_tokens if window is None else min(n_tokens, window + BLOCK)
+    return n_tokens * n_keys <= MAX_CONTEXT**2
+
+
+def block_attention(
+    q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, scale: float | None = None, window: int | None = None
+) -> Tensor:
     """``softmax(scale * q k^T, causal) v``: (B, H, T, d) -> (B, H, T, d), all of one dtype; scale None: 1 / sqrt(d).
 
-    H is a multiple of K: groups of H / K query heads share a key/value head.
+    H is a multiple of K: groups of H / K query heads share a key/value head.  ``window``: each query sees so many
+    tokens, itself included; None: all before it.
     """
+    check_window(window)
     q_BHTd = q_BHTd * (q_BHTd.shape[-1] ** -0.5 if scale is None else scale)
     groups = q_BHTd.shape[1] // k_BKTd.shape[1]
     if groups > 1:
         k_BKTd, v_BKTd = (part.repeat_interleave(groups, dim=1) for part in (k_BKTd, v_BKTd))
-    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous())
+    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous(), window)
 
 
 class _BlockAttention(torch.autograd.Function):
     """p = softmax(q k^T), y = p v; q comes scaled."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         blocks, probabilities = [], []
-        for start, end in _blocks(q.shape[2]):
-            scores = q[:, :, start:end] @ k[:, :, :end].transpose(-1, -2)
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(start + 1)
-            p = torch.softmax(scores.masked_fill_(later, float("-inf")), dim=-1)
+        for first, start, end in _blocks(q.shape[2], window):
+            scores = q[:, :, start:end] @ k[:, :, first:end].transpose(-1, -2)
+            hidden = ~causal_mask(end - start, end - first, q.device, window)
+            p = torch.softmax(scores.masked_fill_(hidden, float("-inf")), dim=-1)
             probabilities.append(p)
-            blocks.append(p @ v[:, :, :end])
+            blocks.append(p @ v[:, :, first:end])
         y = torch.cat(blocks, dim=2)
+        ctx.window = window
         ctx.save_for_backward(q, k, v, y, *probabilities)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         """With g = dL/dy: dv = p^T g, ds = p * (g v^T - rowsum(g * y)), dq = ds k, dk = ds^T q.
 
         The row sum stands for rowsum(p * (g v^T)) in softmax's gradient (Dao et al. 2022, FlashAttention,
@@ -57,14 +71,18 @@ class _BlockAttention(torch.autograd.Function):
         grad = grad.contiguous()
         row_sums = (grad.float() * y.float()).sum(dim=-1, keepdim=True).to(q.dtype)
         grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
-        for (start, end), p in zip(_blocks(q.shape[2]), probabilities):
+        for (first, start, end), p in zip(_blocks(q.shape[2], ctx.window), probabilities):
             g = grad[:, :, start:end]
-            ds = (g @ v[:, :, :end].transpose(-1, -2)).sub_(row_sums[:, :, start:end]).mul_(p)
-            grad_q.append(ds @ k[:, :, :end])
-            grad_k[:, :, :end] += ds.transpose(-1, -2) @ q[:, :, start:end]
-            grad_v[:, :, :end] += p.transpose(-1, -2) @ g
-        return torch.cat(grad_q, dim=2), grad_k, grad_v
+            ds = (g @ v[:, :, first:end].transpose(-1, -2)).sub_(row_sums[:, :, start:end]).mul_(p)
+            grad_q.append(ds @ k[:, :, first:end])
+            grad_k[:, :, first:end] += ds.transpose(-1, -2) @ q[:, :, start:end]
+            grad_v[:, :, first:end] += p.transpose(-1, -2) @ g
+        return torch.cat(grad_q, dim=2), grad_k, grad_v, None
 
 
-def _blocks(length: int) -> list[tuple[int, int]]:
-    return [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
+def _blocks(length: int, window: int | None) -> list[tuple[int, int, int]]:
+    """(first key, first query, end of both) of each block."""
+    starts = range(0, length, BLOCK)
+    return [
+        (0 if window is None else max(0, start - window + 1), start, min(start + BLOCK, length)) for start in starts
+    ]

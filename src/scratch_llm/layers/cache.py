@@ -70,7 +70,7 @@ class Cache(ABC):
 class SlotCache(Cache):
     """A cache with one slot per token: which slots are real, what a query may look at, and how rows are replaced.
 
-    Every tensor of ``tensors()`` has its slots in dimension 2.
+    Every tensor of ``tensors()`` has its slots in dimension 2 (``_text_tensors``: one slot for every token).
 
     Attributes:
         real_BS: which slots hold real tokens, bool (B, max_length); None while nothing was padded.
@@ -118,6 +118,26 @@ class SlotCache(Cache):
         self.n_real_B = self.n_real_B + new_real_BT.sum(dim=1)
         return positions_BT, padded_mask(self.real_BS[:, :end], n_new)
 
+    def window_mask(self, window: int, n_new: int) -> Tensor | None:
+        """The mask of layers that see ``window`` tokens, after ``begin``; None: causal within the window.
+
+        It fits the keys that ``write`` returns in such a layer.
+        """
+        start, end = self.length, self.length + n_new
+        if self.real_BS is None:
+            return None if start == 0 or n_new == 1 else causal_mask(n_new, end, self.device, window)
+        return padded_mask(self.real_BS[:, :end], n_new, window)
+
+    def _text_tensors(self) -> list[Tensor]:
+        """The tensors that have a slot for every token."""
+        return self.tensors()
+
+    def _copy_rows(self, index: Tensor, other: SlotCache) -> None:
+        """The part of ``replace_rows`` that moves keys and values."""
+        start = self.length - other.length
+        for mine, theirs in zip(self.tensors(), other.tensors()):
+            mine[index, :, start : self.length] = theirs[:, :, : other.length].to(mine.dtype)
+
     def _begin_step(self) -> tuple[Tensor, Tensor]:
         """``begin`` for one real token per row, in as few operations as can be."""
         self.real_BS[:, self.length] = True
@@ -132,8 +152,7 @@ class SlotCache(Cache):
         """
         start = self.length - other.length
         index = torch.tensor(rows, device=self.device)
-        for mine, theirs in zip(self.tensors(), other.tensors()):
-            mine[index, :, start : self.length] = theirs[:, :, : other.length].to(mine.dtype)
+        self._copy_rows(index, other)
         if self.real_BS is None:
             self.real_BS = torch.zeros(self.batch_size, self.max_length, dtype=torch.bool, device=self.device)
             self.real_BS[:, : self.length] = True
@@ -149,7 +168,7 @@ class SlotCache(Cache):
         first = int(self.real_BS[:, : self.length].any(dim=0).int().argmax())
         kept = self.length - first
         if first:
-            for tensor in self.tensors():
+            for tensor in self._text_tensors():
                 tensor[:, :, :kept] = tensor[:, :, first : self.length].clone()
             self.real_BS[:, :kept] = self.real_BS[:, first : self.length].clone()
             self.real_BS[:, kept:] = False
@@ -159,17 +178,35 @@ class SlotCache(Cache):
             self.real_BS, self.n_real_B = None, None
 
 
-def positions_and_mask(n_tokens: int, padding_mask: Tensor | None) -> tuple[Tensor | slice, Tensor | None]:
-    """What ``SlotCache.begin`` returns, for a forward pass without a cache."""
+def positions_and_mask(
+    n_tokens: int, padding_mask: Tensor | None, window: int | None = None
+) -> tuple[Tensor | slice, Tensor | None]:
+    """What ``SlotCache.begin`` returns, for a forward pass without a cache; with ``window`` the mask is that of
+    ``SlotCache.window_mask``."""
     if padding_mask is None:
         return slice(0, n_tokens), None
-    return padded_positions(padding_mask), padded_mask(padding_mask.bool(), n_tokens)
+    return padded_positions(padding_mask), padded_mask(padding_mask.bool(), n_tokens, window)
 
 
-def causal_mask(n_queries: int, n_keys: int, device: torch.device | None = None) -> Tensor:
-    """(T, S) bool: the last ``n_queries`` of ``n_keys`` positions each look at themselves and what is before."""
-    ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
-    return ones.tril(diagonal=n_keys - n_queries)
+def check_window(window: int | None) -> None:
+    """ValueError where no query could see even itself."""
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+        raise ValueError(
+            f"window is {window!r}: it must be a whole number of at least 1 (a query sees itself and window - 1 tokens "
+            "before it), or None to see all"
+        )
+
+
+def causal_mask(
+    n_queries: int, n_keys: int, device: torch.device | None = None, window: int | None = None
+) -> Tensor:
+    """(T, S) bool: the last ``n_queries`` of ``n_keys`` positions each look at themselves and what is before.
+
+    With ``window`` they look at no more than so many positions, themselves included.
+    """
+    last = n_keys - n_queries
+    mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril_(last)
+    return mask if window is None else mask.triu_(last - window + 1)
 
 
 def padded_positions(real_BT: Tensor, n_before_B: Tensor | int = 0) -> Tensor:
@@ -178,8 +215,8 @@ def padded_positions(real_BT: Tensor, n_before_B: Tensor | int = 0) -> Tensor:
     return (real_BT.long().cumsum(dim=1) - 1 + before).clamp_(min=0)
 
 
-def padded_mask(real_BS: Tensor, n_queries: int) -> Tensor:
-    """(B, 1, T, S) bool: causal, and no key that is padding.
+def padded_mask(real_BS: Tensor, n_queries: int, window: int | None = None) -> Tensor:
+    """(B, 1, T, S) bool: causal, and no key that is padding; ``window`` counts real tokens only.
 
     Each query may always look at itself: a row of nothing but False would make softmax divide by zero.
     What padding computes is finite and seen by no real token.
@@ -187,4 +224,8 @@ def padded_mask(real_BS: Tensor, n_queries: int) -> Tensor:
     n_keys = real_BS.shape[1]
     causal_TS = causal_mask(n_queries, n_keys, real_BS.device)
     self_TS = causal_TS & ~causal_TS.tril(diagonal=n_keys - n_queries - 1)
-    return ((causal_TS & real_BS[:, None, :]) | self_TS)[:, None]
+    seen_BTS = causal_TS & real_BS[:, None, :]
+    if window is not None and n_keys > window:
+        number_BS = real_BS.long().cumsum(dim=1)
+        seen_BTS &= number_BS[:, None, :] > number_BS[:, -n_queries:, None] - window
+    return (seen_BTS | self_TS)[:, None]
