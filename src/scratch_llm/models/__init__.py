@@ -5,23 +5,32 @@ from __future__ import annotations
 import torch
 
 from scratch_llm.models.base import LanguageModel
-from scratch_llm.models.gpt2 import GPT2, GPT2Config
+from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_config
 from scratch_llm.models.llama import Llama, LlamaConfig
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
+from scratch_llm.models.qwen3_moe import Qwen3Moe, Qwen3MoeConfig
 from scratch_llm.models.registry import MODELS, load_model, model_class
+from scratch_llm.models.rwkv4 import RWKV4, RWKV4Config, rwkv4_preset
 
 __all__ = [
     "GPT2",
+    "GPT2_SIZES",
     "MODELS",
+    "RWKV4",
     "GPT2Config",
     "LanguageModel",
     "Llama",
     "LlamaConfig",
     "Qwen3",
     "Qwen3Config",
+    "Qwen3Moe",
+    "Qwen3MoeConfig",
+    "RWKV4Config",
     "build_model",
+    "gpt2_config",
     "load_model",
     "model_class",
+    "rwkv4_preset",
 ]
 
 
@@ -30,7 +39,7 @@ def build_model(config, *, seed: int | None = None) -> LanguageModel:
 
     ``seed`` fixes the weights without touching torch's global random state; None draws from that state.
     """
-    kind = next((kind for kind in MODELS.values() if isinstance(config, kind.config_class)), None)
+    kind = next((kind for kind in MODELS.values() if type(config) is kind.config_class), None)
     if kind is None:
         known = ", ".join(sorted(kind.config_class.__name__ for kind in MODELS.values()))
         raise ValueError(f"no model is built from a {type(config).__name__}: give one of {known}")

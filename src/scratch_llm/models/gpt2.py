@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -47,6 +48,33 @@ class GPT2Config(ModelConfig):
         return self.d_model // self.n_heads
 
 
+GPT2_SIZES: dict[str, tuple[int, int, int]] = {
+    "124M": (12, 768, 12),
+    "355M": (24, 1024, 16),
+    "774M": (36, 1280, 20),
+    "1558M": (48, 1600, 25),
+}
+"""Published models: (layers, width, heads).  Radford et al. 2019, table 2; heads from the published ``hparams.json``.
+The names count the parameters; the paper's own counts (117M, 345M, 762M, 1542M) are too low (openai/gpt-2, README)."""
+
+
+def gpt2_config(size: str, **changes: Any) -> GPT2Config:
+    """The configuration of a published GPT-2, a name in ``GPT2_SIZES``, with some fields changed."""
+    if size not in GPT2_SIZES:
+        raise ValueError(f"size {size!r} is no published GPT-2: use one of {', '.join(GPT2_SIZES)}")
+    n_layers, d_model, n_heads = GPT2_SIZES[size]
+    published = {
+        "vocab_size": 50257,
+        "context_length": 1024,
+        "n_layers": n_layers,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "bos_token_id": 50256,
+        "eos_token_id": 50256,
+    }
+    return GPT2Config(**published | changes)
+
+
 class GPT2Block(Block):
     """The pre-norm block with dropout on what attention adds."""
 
@@ -89,6 +117,13 @@ class GPT2(Transformer):
     def embed(self, tokens_BT: Tensor, positions: Tensor | slice) -> Tensor:
         x_BTD = self.embedding(tokens_BT) + self.position_embedding.weight[positions]
         return F.dropout(x_BTD, self.config.dropout, self.training)
+
+    @classmethod
+    def from_openai(cls, folder: str | Path, **options: Any) -> GPT2:
+        """Read a folder as OpenAI published it; see ``scratch_llm.weights.openai_gpt2``."""
+        from scratch_llm.weights.openai_gpt2 import load_openai_gpt2
+
+        return load_openai_gpt2(folder, **options)
 
     @classmethod
     def weight_rules(cls, config: GPT2Config) -> list[Rule]:
