@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 
 from scratch_llm.models.base import LanguageModel
-from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_config
+from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
 from scratch_llm.models.llama import Llama, LlamaConfig
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
 from scratch_llm.models.qwen3_moe import Qwen3Moe, Qwen3MoeConfig
 from scratch_llm.models.registry import MODELS, load_model, model_class
-from scratch_llm.models.rwkv4 import RWKV4, RWKV4Config, rwkv4_preset
+from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_config
 
 __all__ = [
     "GPT2",
     "GPT2_SIZES",
     "MODELS",
     "RWKV4",
+    "RWKV4_SIZES",
     "GPT2Config",
     "LanguageModel",
     "Llama",
@@ -27,10 +28,10 @@ __all__ = [
     "Qwen3MoeConfig",
     "RWKV4Config",
     "build_model",
-    "gpt2_config",
+    "gpt2_preset",
     "load_model",
     "model_class",
-    "rwkv4_preset",
+    "rwkv4_config",
 ]
 
 

@@ -58,7 +58,7 @@ GPT2_SIZES: dict[str, tuple[int, int, int]] = {
 The names count the parameters; the paper's own counts (117M, 345M, 762M, 1542M) are too low (openai/gpt-2, README)."""
 
 
-def gpt2_config(size: str, **changes: Any) -> GPT2Config:
+def gpt2_preset(size: str, **changes: Any) -> GPT2Config:
     """The configuration of a published GPT-2, a name in ``GPT2_SIZES``, with some fields changed."""
     if size not in GPT2_SIZES:
         raise ValueError(f"size {size!r} is no published GPT-2: use one of {', '.join(GPT2_SIZES)}")

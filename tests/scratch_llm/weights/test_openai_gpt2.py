@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.parity import spread_out
 from support.tensor_bundle_writer import mask, slow_crc32c, write_bundle
 
-from scratch_llm.models import GPT2, GPT2_SIZES, GPT2Config, build_model, gpt2_config
+from scratch_llm.models import GPT2, GPT2_SIZES, GPT2Config, build_model, gpt2_preset
 from scratch_llm.weights import to_huggingface
 from scratch_llm.weights.crc32c import crc32c, masked
 from scratch_llm.weights.openai_gpt2 import openai_name
@@ -54,7 +54,7 @@ def folder(model, tmp_path):
 
 def test_names():
     """Names as the published 124M checkpoint has them."""
-    config = gpt2_config("124M")
+    config = gpt2_preset("124M")
     names = {openai_name(name) for rule in GPT2.weight_rules(config) for name in rule.theirs}
     assert len(names) == 148 == 4 + 12 * 12
     assert {"model/wte", "model/wpe", "model/ln_f/g", "model/ln_f/b"} <= names
@@ -67,13 +67,13 @@ def test_names():
 ])  # fmt: skip
 def test_published_sizes(size, n_parameters):
     with torch.device("meta"):
-        model = GPT2(gpt2_config(size))
+        model = GPT2(gpt2_preset(size))
     assert model.n_parameters() == n_parameters
     assert round(n_parameters / 1e6) == int(size[:-1]) and model.config.head_dim == 64
     assert len(GPT2_SIZES) == 4
-    assert gpt2_config(size, dropout=0.1).dropout == 0.1
+    assert gpt2_preset(size, dropout=0.1).dropout == 0.1
     with pytest.raises(ValueError, match="size '117M' is no published GPT-2: use one of 124M"):
-        gpt2_config("117M")
+        gpt2_preset("117M")
 
 
 @pytest.mark.parametrize("options", [
