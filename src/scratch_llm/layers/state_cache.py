@@ -50,3 +50,15 @@ class StateCache(Cache):
         for layer in self.states:
             for name, tensor in layer.items():
                 tensor.fill_(self._start.get(name, 0.0))
+
+
+def read_state(state: Tensor) -> Tensor:
+    """The state as a layer may compute with it: a copy where gradients are recorded, since the backward pass comes after
+    the new state was written over the old one."""
+    return state.clone() if torch.is_grad_enabled() else state
+
+
+def write_state(state: Tensor, value: Tensor) -> None:
+    """Keep ``value`` in place of the old state.  Gradients end here: the next piece of a text takes the state as given
+    (truncated back-propagation through time, Williams and Peng 1990)."""
+    state.copy_(value.detach())

@@ -10,7 +10,7 @@ from scratch_llm.models.llama import Llama, LlamaConfig
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
 from scratch_llm.models.qwen3_moe import Qwen3Moe, Qwen3MoeConfig
 from scratch_llm.models.registry import MODELS, load_model, model_class
-from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_config
+from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
 
 __all__ = [
     "GPT2",
@@ -31,7 +31,7 @@ __all__ = [
     "gpt2_preset",
     "load_model",
     "model_class",
-    "rwkv4_config",
+    "rwkv4_preset",
 ]
 
 
