@@ -6,8 +6,9 @@ from scratch_llm.models.base import LanguageModel
 from scratch_llm.models.gpt2 import GPT2
 from scratch_llm.models.llama import Llama
 from scratch_llm.models.qwen3 import Qwen3
+from scratch_llm.models.rwkv4 import RWKV4
 
-MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3)}
+MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3, RWKV4)}
 
 
 def model_class(model_type: str) -> type[LanguageModel]:
