@@ -61,12 +61,14 @@ class ParityTests:
     """Logits, gradients, both directions of conversion, generation.  Override a method where a model differs."""
 
     CONFIGS: ClassVar[dict[str, Any]]
+    REFERENCE_OPTIONS: ClassVar[dict[str, Any]] = {}
+    """Of transformers' ``from_pretrained``."""
 
     @pytest.fixture
     def pair(self, name, tmp_path):
         """Our model and theirs, equal weights."""
         ours = self.spread_out(build_model(self.CONFIGS[name], seed=0))
-        return ours, reference_of(ours, tmp_path)
+        return ours, reference_of(ours, tmp_path, **self.REFERENCE_OPTIONS)
 
     def spread_out(self, model):
         return spread_out(model)
@@ -95,9 +97,11 @@ class ParityTests:
         torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
         loss.backward(), expected.backward()
         # A weight that this batch did not reach has no gradient on one side and zeros on the other.
-        grads = to_huggingface(ours.weight_rules(ours.config), {
+        mine = {
             name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for name, parameter in ours.named_parameters()})
+            for name, parameter in ours.named_parameters()}
+        # Saved buffers have rules, too.
+        grads = to_huggingface([rule for rule in ours.weight_rules(ours.config) if rule.ours in mine], mine)
         theirs_by_name = self.reference_grads(theirs)
         assert grads.keys() == theirs_by_name.keys()
         for name, grad in grads.items():

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from scratch_llm.layers.attention import GroupedQueryAttention
 from scratch_llm.layers.feed_forward import SwiGLU
 from scratch_llm.layers.norms import RMSNorm
@@ -48,8 +50,12 @@ class Qwen3(Transformer):
                 q_norm=RMSNorm(c.head_dim, c.norm_eps), k_norm=RMSNorm(c.head_dim, c.norm_eps),
             ),
             RMSNorm(c.d_model, c.norm_eps),
-            SwiGLU(c.d_model, c.d_ff),
+            self.make_mlp(c, layer),
         )  # fmt: skip
+
+    def make_mlp(self, config: Qwen3Config, layer: int) -> nn.Module:
+        """The feed-forward network of a block."""
+        return SwiGLU(config.d_model, config.d_ff)
 
     def make_norm(self, config: Qwen3Config) -> RMSNorm:
         return RMSNorm(config.d_model, config.norm_eps)
@@ -64,8 +70,13 @@ class Qwen3(Transformer):
         for i in range(config.n_layers):
             ours, theirs = f"blocks.{i}.", f"model.layers.{i}."
             rules += norm_rules(ours, theirs) + attention_rules(config, ours, theirs) + qk_norm_rules(ours, theirs)
-            rules += swiglu_rules(config, ours, theirs)
+            rules += cls.mlp_rules(config, i, ours, theirs)
         return rules
+
+    @classmethod
+    def mlp_rules(cls, config: Qwen3Config, layer: int, ours: str, theirs: str) -> list[Rule]:
+        """The rules of what ``make_mlp`` makes; ``ours`` and ``theirs`` are the block's prefixes."""
+        return swiglu_rules(config, ours, theirs)
 
     @classmethod
     def config_from_huggingface(cls, values: dict[str, Any]) -> Qwen3Config:

@@ -73,8 +73,11 @@ def test_derived_fields():
 
 
 def test_registry():
-    assert MODELS == {"llama": Llama, "gpt2": GPT2}
-    with pytest.raises(ValueError, match="model_type is 'bert': it must be one of gpt2, llama"):
+    assert MODELS["llama"] is Llama and MODELS["gpt2"] is GPT2
+    assert all(kind.model_type == name for name, kind in MODELS.items())
+    # build_model finds a model by its configuration.
+    assert len({kind.config_class for kind in MODELS.values()}) == len(MODELS)
+    with pytest.raises(ValueError, match=f"model_type is 'bert': it must be one of {', '.join(sorted(MODELS))}"):
         model_class("bert")
     with pytest.raises(ValueError, match=r"no model is built from a dict.*LlamaConfig"):
         build_model({"vocab_size": 3})
