@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scratch_llm.layers.norms import RMSNorm
-from scratch_llm.models.base import LanguageModel
+from scratch_llm.models.base import LanguageModel, softcap
 
 
 class PackedLinear(nn.Module):
@@ -45,7 +45,7 @@ class FastRMSNorm(nn.Module):
     def __init__(self, norm: RMSNorm):
         super().__init__()
         width = norm.weight.numel()
-        self.scaled_weight = norm.weight.detach().float() * width**0.5
+        self.scaled_weight = norm.scale.detach().float() * width**0.5
         self.epsilon = torch.tensor((width * norm.eps) ** 0.5, device=norm.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,9 +75,11 @@ def pack(model: LanguageModel, n_rows: int) -> LanguageModel:
         copies.clear()
         with torch.inference_mode():
             packed = _copy(model, n_rows).eval()
+            head, cap = PackedLinear(model.head_weight, None, n_rows), model.logit_softcap
             # Looked up on the instance before the class, so this replaces the method of the copy alone
             # (written past nn.Module, which would file a module among the children and keep the method).
-            object.__setattr__(packed, "logits", PackedLinear(model.head_weight, None, n_rows))
+            logits = head if cap is None else lambda hidden: softcap(head(hidden), cap)
+            object.__setattr__(packed, "logits", logits)
         copies[n_rows] = state, packed
     return copies[n_rows][1]
 

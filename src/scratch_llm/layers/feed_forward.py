@@ -23,6 +23,15 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
+class GeGLU(SwiGLU):
+    """``down(gelu(gate(x)) * up(x))`` with the tanh form of GELU, as in Gemma (Shazeer 2020, section 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.gelu(gate, approximate="tanh") * up)
+
+
 class GELUFeedForward(nn.Module):
     """``down(gelu(up(x)))`` with biases and the tanh form of GELU, as in GPT-2 (Hendrycks and Gimpel 2016)."""
 

@@ -12,22 +12,31 @@ class RMSNorm(nn.Module):
 
     Unlike LayerNorm it neither centres nor shifts.  The statistic is computed in float32 whatever the
     dtype of ``x``, since squares of bfloat16 numbers lose too much.
+
+    ``zero_centred``: the factor is ``1 + weight`` and weights start at 0, so that weight decay pulls it to 1 (Gemma).
     """
 
-    def __init__(self, d_model: int, eps: float = 1e-5):
+    def __init__(self, d_model: int, eps: float = 1e-5, *, zero_centred: bool = False):
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(d_model))
+        self.eps, self.zero_centred = eps, zero_centred
+        self.weight = nn.Parameter(torch.zeros(d_model) if zero_centred else torch.ones(d_model))
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor of each feature, (D,): the weight, or in float32 1 + weight (bfloat16 has few digits there)."""
+        return 1 + self.weight.float() if self.zero_centred else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D), same dtype."""
+        if self.zero_centred:
+            return F.rms_norm(x.float(), self.weight.shape, self.scale, self.eps).to(x.dtype)
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
     def clear_forward(self, x: Tensor) -> Tensor:
         """The formula, line by line; ``forward`` calls the library's kernel for it."""
         x_float = x.float()
         mean_square = x_float.square().mean(dim=-1, keepdim=True)
-        return (x_float * torch.rsqrt(mean_square + self.eps) * self.weight.float()).to(x.dtype)
+        return (x_float * torch.rsqrt(mean_square + self.eps) * self.scale.float()).to(x.dtype)
 
 
 class LayerNorm(nn.Module):

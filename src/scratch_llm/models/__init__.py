@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from scratch_llm.models.base import LanguageModel
+from scratch_llm.models.gemma3 import GEMMA3_SIZES, Gemma3, Gemma3Config, gemma3_preset
 from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
 from scratch_llm.models.llama import Llama, LlamaConfig
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
@@ -13,12 +14,15 @@ from scratch_llm.models.registry import MODELS, load_model, model_class
 from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
 
 __all__ = [
+    "GEMMA3_SIZES",
     "GPT2",
     "GPT2_SIZES",
     "MODELS",
     "RWKV4",
     "RWKV4_SIZES",
     "GPT2Config",
+    "Gemma3",
+    "Gemma3Config",
     "LanguageModel",
     "Llama",
     "LlamaConfig",
@@ -28,6 +32,7 @@ __all__ = [
     "Qwen3MoeConfig",
     "RWKV4Config",
     "build_model",
+    "gemma3_preset",
     "gpt2_preset",
     "load_model",
     "model_class",

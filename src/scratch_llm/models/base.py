@@ -25,6 +25,8 @@ class LanguageModel(nn.Module, ABC):
     config_class: ClassVar[type]
     recurrent: ClassVar[bool] = False
     """Whether the cache is a state of fixed size, so that a text may grow without limit."""
+    logit_softcap: float | None = None
+    """Bound of the logits (see ``softcap``); None: as the output layer gives them."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -110,12 +112,18 @@ class LanguageModel(nn.Module, ABC):
         self._check_inputs(tokens_BT, cache, padding_mask, targets)
         hidden_BTD = self.hidden_states(tokens_BT, cache, padding_mask)
         if targets is not None:
-            return linear_cross_entropy(hidden_BTD, self.head_weight, targets)
+            return self.loss(hidden_BTD, targets)
         return self.logits(hidden_BTD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): the output layer, without bias."""
-        return F.linear(hidden, self.head_weight)
+        return softcap(F.linear(hidden, self.head_weight), self.logit_softcap)
+
+    def loss(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, float32 (), of the targets that are not -100."""
+        if self.logit_softcap is None:
+            return linear_cross_entropy(hidden_BTD, self.head_weight, targets_BT)
+        return F.cross_entropy(self.logits(hidden_BTD).float().flatten(0, 1), targets_BT.flatten())
 
     def step(self, tokens_B: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) after one more token per row, int64 (B,): a decoding step."""
@@ -203,6 +211,11 @@ class LanguageModel(nn.Module, ABC):
                     f"token id {wrong} is not in the vocabulary 0..{self.config.vocab_size - 1}: "
                     "use the tokenizer the model was trained with"
                 )
+
+
+def softcap(logits: Tensor, bound: float | None) -> Tensor:
+    """``bound * tanh(logits / bound)``: about the same while small, never beyond the bound (Gemma 2, section 2)."""
+    return logits if bound is None else (logits / bound).tanh() * bound
 
 
 def init_linear_and_embedding(model: nn.Module, std: float, n_layers: int) -> None:

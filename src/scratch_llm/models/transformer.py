@@ -68,6 +68,14 @@ class Transformer(LanguageModel):
         """(B, T) -> (B, T, D): what the first block reads."""
         return self.embedding(tokens_BT)
 
+    def begin(
+        self, n_rows: int, n_tokens: int, cache: KVCache | None, padding_mask: Tensor | None
+    ) -> tuple[Tensor | slice, Tensor | None]:
+        """Positions of the tokens at work and the attention mask, as from ``SlotCache.begin``."""
+        if cache is not None:
+            return cache.begin(n_rows, n_tokens, padding_mask)
+        return positions_and_mask(n_tokens, padding_mask)
+
     def attention_inputs(
         self, positions: Tensor | slice, mask: Tensor | None, dtype: torch.dtype
     ) -> Sequence[tuple[Rotary | None, Tensor | None]]:
@@ -81,10 +89,7 @@ class Transformer(LanguageModel):
 
     def hidden_states(self, tokens_BT: Tensor, cache: KVCache | None, padding_mask: Tensor | None) -> Tensor:
         B, T = tokens_BT.shape
-        if cache is not None:
-            positions, mask = cache.begin(B, T, padding_mask)
-        else:
-            positions, mask = positions_and_mask(T, padding_mask)
+        positions, mask = self.begin(B, T, cache, padding_mask)
         x_BTD = self.embed(tokens_BT, positions)
         inputs = self.attention_inputs(positions, mask, x_BTD.dtype)
         for layer, (block, (rotary, layer_mask)) in enumerate(zip(self.blocks, inputs)):
