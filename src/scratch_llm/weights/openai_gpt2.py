@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratch_llm.weights.reading import name_differences
 from scratch_llm.weights.rules import Rule
 from scratch_llm.weights.tensor_bundle import TensorBundle
 
@@ -97,17 +98,10 @@ def _checkpoint_prefix(folder: Path) -> Path:
 
 def _check_names(bundle: TensorBundle, rules: list[Rule]) -> None:
     wanted = {openai_name(name) for rule in rules for name in rule.theirs}
-    problems = [
-        f"{len(names)} {word}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for word, names in (
-            ("missing", sorted(wanted - bundle.entries.keys())),
-            ("unexpected", sorted(bundle.entries.keys() - wanted)),
-        )
-        if names
-    ]
+    problems = name_differences(wanted, bundle.entries)
     if problems:
         raise ValueError(
-            f"{bundle.index_file} does not fit hparams.json; {'; '.join(problems)}: use the files of one model"
+            f"{bundle.index_file} does not fit hparams.json; {problems}: use the files of one model"
         )
 
 

@@ -35,6 +35,25 @@ class Rule:
             joined = joined[torch.tensor(self.order)]
         return joined if self.stack is None else joined.view(self.stack, -1, *joined.shape[1:])
 
+    def fill(self, ours: Tensor, number: int, first: int, piece: Tensor) -> None:
+        """``join`` bit by bit: write the rows ``first``, ``first + 1``, ... of theirs ``number`` to their place in ours."""
+        if self.stack is not None:
+            ours = ours.flatten(0, 1)
+        start = 0 if self.rows is None else sum(self.rows[:number])
+        stop = ours.shape[0] if self.rows is None else start + self.rows[number]
+        if piece.dim() == 0:
+            ours.copy_(piece)
+            return
+        if self.transpose and piece.dim() == 2:
+            ours, piece = ours[:, first : first + len(piece)], piece.t()
+        else:
+            start, stop = start + first, start + first + len(piece)
+        if self.order is None:
+            ours[start:stop].copy_(piece)
+        else:
+            places = torch.tensor(self.order).argsort()[start:stop]
+            ours[places] = piece.to(ours.dtype)
+
     def split(self, tensor: Tensor) -> list[Tensor]:
         """Ours -> theirs."""
         if self.stack is not None:

@@ -255,12 +255,12 @@ def test_tied_checkpoint_with_another_output_matrix_is_refused(tmp_path):
 
 def test_a_failed_save_keeps_the_old_model(folder, monkeypatch):
     before = load_model(folder).state_dict()
-    import scratch_llm.weights.huggingface as module
+    import scratch_llm.weights.shards as module
 
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "serialise", full_disk)
+    monkeypatch.setattr(module, "write_safetensors", full_disk)
     with pytest.raises(OSError, match="No space left"):
         build_model(CONFIGS["llama-gqa-untied"], seed=1).save_pretrained(folder)
     assert all(torch.equal(weight, before[name]) for name, weight in load_model(folder).state_dict().items())
