@@ -104,6 +104,11 @@ def _copy(module: nn.Module, n_rows: int) -> nn.Module:
         return PackedLinear(module.weight, module.bias, n_rows)
     if type(module) is RMSNorm:
         return FastRMSNorm(module)
+    return pack_children(module, n_rows)
+
+
+def pack_children(module: nn.Module, n_rows: int) -> nn.Module:
+    """A copy of ``module`` with packed children: what a module's own ``packed`` may begin with."""
     twin = copy.copy(module)
     twin._modules = {
         name: None if child is None else (child if name == "lm_head" else _copy(child, n_rows))

@@ -25,6 +25,8 @@ class LanguageModel(nn.Module, ABC):
     config_class: ClassVar[type]
     recurrent: ClassVar[bool] = False
     """Whether the cache is a state of fixed size, so that a text may grow without limit."""
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    """Last names of matrices that weight decay leaves alone; vectors never decay (``training.parameter_groups``)."""
     logit_softcap: float | None = None
     """Bound of the logits (see ``softcap``); None: as the output layer gives them."""
 

@@ -66,8 +66,13 @@ class AdamW(torch.optim.Optimizer):
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     """Decay matrices, not vectors: norm gains and biases have no scale to keep small.
 
+    Nor are weights decayed whose last name a model lists in ``no_decay`` (such as the logarithms of decay rates).
     Returns two groups for an optimiser; a parameter shared by two modules (tied embeddings) comes once.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}]
+    exempt = getattr(model, "no_decay", ())
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            plain = parameter.dim() < 2 or name.rsplit(".", 1)[-1] in exempt
+            (others if plain else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

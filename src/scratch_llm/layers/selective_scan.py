@@ -1,0 +1,215 @@
+"""The selective scan of Mamba (Gu & Dao 2023, section 3.2, algorithm 2).
+
+Each of E channels has a state of N numbers, and for every token
+
+    h_t = exp(delta_t A) * h_(t-1) + delta_t B_t x_t        y_t = C_t h_t
+
+where delta, B and C depend on the token ("selective").  ``A`` is negative, so the decay is between 0 and 1.
+The step size delta says how much of a token enters: at delta = 0 the state stays as it is, which is what padding does.
+
+Shape suffixes: E channels, N state size of a channel, S steps of a segment; others as in ``scratch_llm.layers``.
+States lie as (B, N, E): neighbouring channels side by side, as a processor's vector units want them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LOG2_E = math.log2(math.e)
+# Numbers per buffer of a segment: the 2 or 3 buffers at work stay in a core's caches (1 MiB and its share of 32).
+SEGMENT_NUMBERS = 1 << 18
+MAX_SEGMENT = 64
+# Rows are scanned together until one step has so many numbers; more rows would only shorten the segments.
+STEP_NUMBERS = 1 << 14
+GPU_SEGMENT, GPU_BLOCK = 256, 16
+
+
+def clear_selective_scan(
+    x_BTE: Tensor, delta_BTE: Tensor, A_EN: Tensor, B_BTN: Tensor, C_BTN: Tensor, state_BNE: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """y (B, T, E) and the last state (B, N, E), one token after the other."""
+    h_BNE = x_BTE.new_zeros(x_BTE.shape[0], *A_EN.t().shape) if state_BNE is None else state_BNE
+    outputs = []
+    for x, delta, B, C in zip(x_BTE.unbind(1), delta_BTE.unbind(1), B_BTN.unbind(1), C_BTN.unbind(1)):
+        decay_BNE = torch.exp(delta[:, None, :] * A_EN.t())
+        h_BNE = decay_BNE * h_BNE + B[:, :, None] * (delta * x)[:, None, :]
+        outputs.append((C[:, :, None] * h_BNE).sum(dim=1))
+    return torch.stack(outputs, dim=1), h_BNE
+
+
+def selective_scan(
+    x_BTE: Tensor, delta_BTE: Tensor, A_EN: Tensor, B_BTN: Tensor, C_BTN: Tensor, state_BNE: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``clear_selective_scan``, fast: y in the dtype of x, and the last state; computed in float32 (float64 for float64).
+
+    Time is cut into segments whose decays and states fit in a cache.  In a segment everything but the recurrence runs
+    over all tokens at once, and the recurrence itself is one in-place multiply-add per token.  The backward pass keeps
+    only the state before each segment and computes the others anew, as the paper's kernel does (section 3.3.2).
+    Decays are products of numbers below 1, never quotients, so nothing overflows however strong they are.
+    """
+    dtype = torch.promote_types(x_BTE.dtype, torch.float32)
+    if state_BNE is None:
+        state_BNE = x_BTE.new_zeros(x_BTE.shape[0], *A_EN.t().shape, dtype=dtype)
+    A_NE = (A_EN.t().to(dtype) * LOG2_E).contiguous()
+    tensors = [tensor.to(dtype).contiguous() for tensor in (x_BTE, delta_BTE, B_BTN, C_BTN, state_BNE)]
+    n_rows, segment, block = _plan(x_BTE, A_EN.shape[1])
+    groups = zip(*(tensor.split(n_rows) for tensor in tensors))
+    outputs = [_scan(x, delta, A_NE, B, C, state, segment, block) for x, delta, B, C, state in groups]
+    y_BTE, last_BNE = (torch.cat([output[i] for output in outputs]) if len(outputs) > 1 else outputs[0][i] for i in (0, 1))
+    return y_BTE.to(x_BTE.dtype), last_BNE
+
+
+def selective_scan_step(
+    x_BE: Tensor, delta_BE: Tensor, A_NE: Tensor, B_BN: Tensor, C_BN: Tensor, state_BNE: Tensor
+) -> Tensor:
+    """One token per row, all in float32: y (B, E).  ``state_BNE`` is overwritten; ``A_NE`` is A^T log2(e)."""
+    state_BNE.mul_((delta_BE[:, None] * A_NE).exp2_()).addcmul_(B_BN[:, :, None], (delta_BE * x_BE)[:, None])
+    return torch.bmm(C_BN[:, None], state_BNE)[:, 0]
+
+
+def _plan(x_BTE: Tensor, N: int) -> tuple[int, int, int]:
+    """Rows scanned together, steps of a segment, steps of the blocks in it that are scanned side by side (1: see
+    ``_recur``)."""
+    B, T, E = x_BTE.shape
+    if x_BTE.device.type != "cpu":
+        return B, GPU_SEGMENT, GPU_BLOCK
+    threads = torch.get_num_threads()
+    n_rows = max(1, min(B, STEP_NUMBERS * threads // (N * E)))
+    return n_rows, max(1, min(T, MAX_SEGMENT, SEGMENT_NUMBERS * threads // (n_rows * N * E))), 1
+
+
+def _segments(T: int, segment: int, block: int) -> list[slice]:
+    """Slices of time: whole segments, then the whole blocks that are left, then the rest."""
+    whole = T - T % segment
+    blocks = T - T % block
+    ends = [*range(0, whole + 1, segment), blocks, T]
+    return [slice(start, end) for start, end in zip(ends, ends[1:]) if end > start]
+
+
+def _recur(decay: Tensor, h: Tensor, before: Tensor, block: int, reverse: bool = False) -> None:
+    """``h[:, t] += decay[:, t] * h[:, t - 1]`` in place, over time (dimension 1), from the state ``before``.
+
+    ``reverse`` runs from the last step to the first.  With ``block`` > 1 (for a GPU, where each operation costs a launch)
+    blocks of so many steps are scanned side by side as if each began at 0; the state before a block then adds
+    its part, decayed by the product of the decays so far.
+    """
+    B, S, *rest = h.shape
+    direction = -1 if reverse else 1
+    if block == 1 or S % block:
+        for decay_t, h_t in list(zip(decay.unbind(1), h.unbind(1)))[::direction]:
+            before = h_t.addcmul_(decay_t, before)
+        return
+    shape = (B, S // block, block, *rest)
+    product, h = decay.reshape(shape).clone(), h.view(shape)
+    steps = list(zip(product.unbind(2), h.unbind(2)))[::direction]
+    for (product_before, h_before), (product_t, h_t) in zip(steps, steps[1:]):
+        h_t.addcmul_(product_t, h_before)
+        product_t.mul_(product_before)
+    for product_k, h_k in list(zip(product.unbind(1), h.unbind(1)))[::direction]:
+        h_k.addcmul_(product_k, before[:, None])
+        before = h_k[:, 0 if reverse else -1]
+
+
+def _states(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, before: Tensor, block: int, buffers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Decays and states of a segment, (B, S, N, E) each, in the first two of ``buffers``."""
+    decay, h = buffers[:2, :, : x.shape[1]]
+    # exp2 because torch's exp takes 4 to 14 times as long on a CPU; A comes times log2(e).
+    torch.mul(delta[:, :, None], A, out=decay).exp2_()
+    torch.mul(B[..., None], (delta * x)[:, :, None], out=h)
+    _recur(decay, h, before, block)
+    return decay, h
+
+
+def _buffers(n: int, x: Tensor, A: Tensor, segment: int) -> Tensor:
+    """Memory for ``n`` tensors of a segment, taken once: new memory for every segment would cost page faults."""
+    return x.new_empty(n, x.shape[0], min(segment, x.shape[1]), *A.shape)
+
+
+# Operators of their own: to torch.compile one opaque call each, not thousands of steps to unroll.
+
+
+@torch.library.custom_op("scratch_llm::selective_scan", mutates_args=())
+def _scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, segment: int, block: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, T, E), the last state (B, N, E) and the states before each segment (segments, B, N, E)."""
+    segments = _segments(x.shape[1], segment, block)
+    y, befores, last = torch.empty_like(x), x.new_empty(len(segments), *state.shape), state
+    buffers = _buffers(2, x, A, segment)
+    with torch.autocast(x.device.type, enabled=False):
+        for now, before in zip(segments, befores):
+            before.copy_(last)
+            _, h = _states(x[:, now], delta[:, now], A, B[:, now], before, block, buffers)
+            y[:, now] = torch.matmul(C[:, now, None], h)[:, :, 0]
+            last = h[:, -1]
+    return y, last.clone(), befores
+
+
+@_scan.register_fake
+def _(x, delta, A, B, C, state, segment, block):
+    n_segments = len(_segments(x.shape[1], segment, block))
+    return torch.empty_like(x), torch.empty_like(state), state.new_empty(n_segments, *state.shape)
+
+
+@torch.library.custom_op("scratch_llm::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, befores: Tensor, grad_y: Tensor, grad_last: Tensor,
+    segment: int, block: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, delta, A, B, C and the first state.
+
+    With g_t = dL/dh_t the recurrence runs backwards: g_t = C_t dL/dy_t + exp(delta_(t+1) A) g_(t+1).
+    """
+    grad_x, grad_delta, grad_A = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(A)
+    grad_B, grad_C, grad_state = torch.empty_like(B), torch.empty_like(C), grad_last
+    A_by_ln_2, buffers = A * math.log(2), _buffers(3, x, A, segment)
+    with torch.autocast(x.device.type, enabled=False):
+        for now, before in reversed(list(zip(_segments(x.shape[1], segment, block), befores))):
+            x_s, delta_s, B_s, C_s, gy_s = (tensor[:, now] for tensor in (x, delta, B, C, grad_y))
+            decay, h = _states(x_s, delta_s, A, B_s, before, block, buffers)
+            # (1, E) by (E, N) and not (N, E) by (E, 1), which takes torch's CPU kernel 12 times as long.
+            grad_C[:, now] = torch.matmul(gy_s[:, :, None], h.mT)[:, :, 0]
+            g = torch.mul(C_s[..., None], gy_s[:, :, None], out=buffers[2, :, : x_s.shape[1]])
+            g[:, -1] += grad_state
+            _recur(decay[:, 1:], g[:, :-1], g[:, -1], block, reverse=True)
+            grad_state = decay[:, 0] * g[:, 0]
+
+            grad_input = torch.matmul(B_s[:, :, None], g)[:, :, 0]
+            grad_x[:, now] = grad_input * delta_s
+            grad_B[:, now] = torch.matmul((delta_s * x_s)[:, :, None], g.mT)[:, :, 0]
+            # dL/d(delta A) = g * decay * h_before, into the memory of the decays.
+            decay.mul_(g)
+            decay[:, 0] *= before
+            decay[:, 1:] *= h[:, :-1]
+            torch.mul(decay, A_by_ln_2, out=g)
+            grad_delta[:, now] = g.sum(dim=2).addcmul_(grad_input, x_s)
+            grad_A += decay.mul_(delta_s[:, :, None]).sum(dim=(0, 1))
+    return grad_x, grad_delta, grad_A.mul_(math.log(2)), grad_B, grad_C, grad_state
+
+
+@_scan_backward.register_fake
+def _(x, delta, A, B, C, befores, grad_y, grad_last, segment, block):
+    return tuple(torch.empty_like(tensor) for tensor in (x, delta, A, B, C, grad_last))
+
+
+def _save(ctx, inputs, output) -> None:
+    *tensors, ctx.segment, ctx.block = inputs
+    ctx.save_for_backward(*tensors[:5], output[2])
+    # No zeros are made for the states, of which no gradient comes back.
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx, grad_y: Tensor | None, grad_last: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    x, befores = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+    grad_y = torch.zeros_like(x) if grad_y is None else grad_y.contiguous()
+    grad_last = torch.zeros_like(befores[0]) if grad_last is None else grad_last.contiguous()
+    grads = _scan_backward(*ctx.saved_tensors, grad_y, grad_last, ctx.segment, ctx.block)
+    return (*grads, None, None)
+
+
+_scan.register_autograd(_gradients, setup_context=_save)
