@@ -110,7 +110,11 @@ def sorted_experts(
         dtype = torch.get_autocast_dtype(device)
         x_ND, gate_up, down = x_ND.to(dtype), gate_up.to(dtype), down.to(dtype)
     order_P = experts_Nk.flatten().argsort(stable=True)
-    ends = torch.bincount(experts_Nk.flatten(), minlength=len(gate_up)).cumsum(0)
+    if device == "meta":  # nothing is known of the choices but their number: the visits fall evenly
+        share = len(order_P) / len(gate_up)
+        ends = torch.tensor([round(share * (expert + 1)) for expert in range(len(gate_up))], device="cpu")
+    else:
+        ends = torch.bincount(experts_Nk.flatten(), minlength=len(gate_up)).cumsum(0)
     tokens_P = order_P // experts_Nk.shape[1]
     weights_P = weights_Nk.flatten()[order_P].to(x_ND.dtype)
     if device == "cuda" and all(width * x_ND.element_size() % 16 == 0 for width in down.shape[1:]):

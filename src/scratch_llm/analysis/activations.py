@@ -1,0 +1,201 @@
+"""What a training step keeps for its backward pass, counted by running the model's own code.
+
+Autograd tells of every tensor that it saves (``torch.autograd.graph.saved_tensors_hooks``).  On the meta device tensors
+have shapes but no memory, so the forward pass of a model of any size costs nothing, and the sum over the distinct
+storages that were saved is what a step of that model would hold.
+
+What is saved depends on the kernels.  ``kernels="fused"`` counts as on a GPU: FlashAttention keeps its inputs, its output
+and one number per query instead of T x T probabilities (Dao et al. 2022, section 3.1), a fused RMSNorm keeps its input.
+``kernels="plain"`` counts attention written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from scratch_llm.analysis.shapes import as_shapes
+from scratch_llm.models import LanguageModel
+
+KERNELS = ("fused", "plain")
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes that one micro-batch keeps until its backward pass.
+
+    Attributes:
+        blocks: per block, what it saves, its input included.
+        block_inputs: per block, its input alone: all that is kept of a block with checkpointing.
+        outside: embedding, final norm, output layer and loss.
+    """
+
+    blocks: tuple[int, ...]
+    block_inputs: tuple[int, ...]
+    outside: int
+
+    @property
+    def total(self) -> int:
+        """Everything kept: the peak of a step without checkpointing."""
+        return sum(self.blocks) + self.outside
+
+    @property
+    def with_checkpointing(self) -> int:
+        """The peak when every block keeps its input and computes the rest again (Chen et al. 2016): all inputs, and
+        the largest block once."""
+        once = max((whole - kept for whole, kept in zip(self.blocks, self.block_inputs)), default=0)
+        return sum(self.block_inputs) + once + self.outside
+
+
+def count_activations(
+    model_or_config: LanguageModel | Any,
+    batch_size: int,
+    context_length: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    kernels: str = "fused",
+) -> Activations:
+    """Activations of a training step on ``batch_size`` rows of ``context_length`` tokens.
+
+    A configuration is counted on the meta device, in ``dtype`` (default float32).  A model is run where it lies, with
+    its own kernels and dtype: that is the measurement which the count is tested against.
+    """
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels {kernels!r} are unknown: use {' or '.join(KERNELS)}")
+    model = as_shapes(model_or_config)
+    if model is not model_or_config:
+        model.to(dtype or torch.float32)
+    elif dtype not in (None, model.dtype):
+        raise ValueError(f"the model is {model.dtype}: give its configuration to count in {dtype}")
+    shape = batch_size, context_length or model.config.context_length
+    tokens_BT = torch.zeros(shape, dtype=torch.long, device=model.device)
+    fused = model.device.type == "meta" and kernels == "fused"
+    was_training = model.training
+    model.train()
+    try:
+        with _Recorder(model) as recorder, _fused_kernels(fused):
+            loss = model(tokens_BT, targets=tokens_BT)
+        result = recorder.result()
+        del loss  # kept alive until here: a freed storage's address is given out again
+    finally:
+        model.train(was_training)
+    return result
+
+
+class _Recorder:
+    """Notes the storages that autograd saves, and in which block: within ``with``."""
+
+    def __init__(self, model: LanguageModel):
+        self.blocks = list(getattr(model, "blocks", []))
+        # Weights and tables are there anyway: they are no activations.
+        tensors = (*model.parameters(), *model.buffers())
+        self._owned = {tensor.untyped_storage()._cdata for tensor in tensors}
+        self._place: int | None = None
+        self._bytes: dict[int, tuple[int | None, int]] = {}
+        self._inputs: dict[int, tuple[int, int]] = {}
+
+    def __enter__(self) -> _Recorder:
+        self._handles: list[RemovableHandle] = []
+        for number, block in enumerate(self.blocks):
+            self._handles.append(block.register_forward_pre_hook(self._entering(number)))
+            self._handles.append(block.register_forward_hook(self._leaving))
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._hooks.__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def _entering(self, number: int):
+        def hook(block: nn.Module, arguments: tuple) -> None:
+            self._place = number
+            storage = arguments[0].untyped_storage()
+            self._inputs[number] = storage._cdata, storage.nbytes()
+
+        return hook
+
+    def _leaving(self, block: nn.Module, arguments: tuple, output: Any) -> None:
+        self._place = None
+
+    def _saved(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._owned and not isinstance(tensor, nn.Parameter):
+            self._bytes.setdefault(storage._cdata, (self._place, storage.nbytes()))
+        return tensor
+
+    def result(self) -> Activations:
+        inputs = tuple(size for _, size in self._inputs.values())
+        blocks = [0] * len(self.blocks)
+        outside = 0
+        for place, size in self._bytes.values():
+            if place is None:
+                outside += size
+            else:
+                blocks[place] += size
+        return Activations(tuple(blocks), inputs, outside)
+
+
+# -- kernels as a GPU has them ------------------------------------------------------------------------
+
+
+@contextmanager
+def _fused_kernels(on: bool) -> Iterator[None]:
+    if not on:
+        yield
+        return
+    with _FusedKernels():
+        yield
+
+
+class _FusedKernels(TorchFunctionMode):
+    """Attention and RMSNorm save what their fused GPU kernels save."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is F.scaled_dot_product_attention:
+            return _Flash.apply(*args[:3])
+        if function is F.rms_norm:
+            weight = args[2] if len(args) > 2 else kwargs.get("weight")
+            if weight is not None:
+                return _FusedRMSNorm.apply(args[0], weight)
+        return function(*args, **kwargs)
+
+
+class _Flash(torch.autograd.Function):
+    """Shapes of FlashAttention: saves q, k, v, the output and a float32 log-sum-exp per query."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        B, H, T, _ = q.shape
+        # The kernel writes (B, T, H, d), so that heads can be joined without a copy.
+        y = q.new_empty(B, T, H, v.shape[-1]).transpose(1, 2)
+        ctx.save_for_backward(q, k, v, y, q.new_empty(B, H, T, dtype=torch.float32))
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+class _FusedRMSNorm(torch.autograd.Function):
+    """Shapes of the fused norm: saves its input and a float32 factor per row."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 1, dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight, _ = ctx.saved_tensors
+        return torch.empty_like(x), torch.empty_like(weight)
