@@ -1,6 +1,6 @@
 """Ratios against the peers, all measured in this run: ``make bench`` or ``python benchmarks/run.py --help``.
 
-Each part (``bpe.py``, ``generation.py``, ``training.py``) has ``run(quick) -> rows``; a row holds ``name``,
+Each part (``bpe.py``, ``attention.py``, ``generation.py``, ``training.py``) has ``run(quick) -> rows``; a row holds ``name``,
 ``ours``, ``peer`` (two figures in ``unit``), ``ratio`` (above 1: ours is better), ``target`` and ``note``.
 Absolute figures depend on the machine and the hour; the ratio is what counts.
 """
@@ -23,7 +23,7 @@ from llm_workshop.artifacts import device_name, git_commit
 from llm_workshop.errors import install_one_line_errors
 from scratch_llm.io import atomic_write
 
-PARTS = ("bpe", "training", "generation")
+PARTS = ("bpe", "attention", "training", "generation")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -198,3 +199,58 @@ def _decorate(axes: Axes, title: str, unit: str) -> None:
     axes.set_xlabel("스텝")
     axes.set_ylabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def heat_map(
+    axes: Axes,
+    values: Sequence[Sequence[float]],
+    labels: Sequence[str] | None = None,
+    title: str = "",
+    *,
+    numbers: bool | None = None,
+    highest: float | None = None,
+) -> None:
+    """A square of weights from 0 (white) to ``highest`` (the largest value); rows and columns bear the ``labels``.
+
+    ``numbers`` writes each value into its cell (None: where there are at most 12 rows); cells of 0 stay empty.
+    """
+    n_rows, n_columns = len(values), len(values[0])
+    shades = LinearSegmentedColormap.from_list("workshop", ["#ffffff", COLORS[0]])
+    top = highest if highest is not None else max(map(max, values))
+    axes.imshow(values, cmap=shades, vmin=0, vmax=top or 1)
+    axes.grid(False)
+    axes.set_title(title)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    if labels is None:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    else:
+        axes.set_xticks(range(n_columns), labels, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(n_rows), labels)
+    if numbers if numbers is not None else n_rows <= 12:
+        for row in range(n_rows):
+            for column in range(n_columns):
+                value = values[row][column]
+                if value > 0:
+                    axes.text(column, row, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6.5,
+                              color="white" if value > 0.6 * top else INK)
+
+
+def bar_list(axes: Axes, values: Mapping[str, float | None], title: str, unit: str) -> None:
+    """Horizontal bars in the order given, each with its value behind it, the shortest in green; None is a dash."""
+    names, known = list(values), [value for value in values.values() if value is not None]
+    top = max(known, default=1.0)
+    best = min(known, default=None)
+    for place, value in enumerate(values.values()):
+        if value is None:
+            axes.text(0.01 * top, place, "–", va="center", fontsize=8, color=FAINT)
+            continue
+        axes.barh(place, value, height=0.68, color=COLORS[2] if value == best else COLORS[0])
+        axes.text(value + 0.015 * top, place, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18 * top)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title)
+    axes.set_xlabel(unit)

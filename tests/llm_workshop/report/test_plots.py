@@ -119,3 +119,26 @@ def test_smoothing_does_not_lag():
     assert plots.smooth(line, 5) == pytest.approx(line), "a straight line stays where it is"
     assert plots.smooth([0.0, 3.0, 0.0, 3.0, 0.0], 3) == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0])
     assert plots.smooth([1.0, 2.0], 0) == [1.0, 2.0]
+
+
+def test_a_heat_map_shows_its_values_with_hangul_labels():
+    figure, axes = plots.new_figure()
+    plots.heat_map(axes, [[1.0, 0.0], [0.25, 0.75]], ["나는", "밥을"], "무게")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["나는", "밥을"]
+    assert [text.get_text() for text in axes.texts] == ["1.00", ".25", ".75"], "zeros stay empty"
+    assert axes.images[0].get_clim() == (0, 1)
+    figure, axes = plots.new_figure()
+    plots.heat_map(axes, [[0.1] * 13] * 13, highest=0.5)
+    assert not axes.texts and axes.images[0].get_clim() == (0, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO())
+
+
+def test_bars_stand_in_the_order_given_and_the_missing_one_is_a_dash():
+    _, axes = plots.new_figure()
+    plots.bar_list(axes, {"느림": 1234.0, "없음": None, "빠름": 0.5}, "시간", "ms")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["느림", "없음", "빠름"]
+    assert [text.get_text() for text in axes.texts] == ["1,234", "–", "0.5"]
+    assert [bar.get_width() for bar in axes.patches] == [1234.0, 0.5]
+    assert axes.yaxis_inverted()
