@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,16 +35,33 @@ class Report:
         self.title = " ".join(title.split())
         self._blocks: list[str] = [f"# {self.title}"]
         self._figures: set[str] = set()
+        self._section: str | None = None
 
     @property
     def path(self) -> Path:
         return self.folder / f"{self.name}.md"
 
+    def section(self, title: str) -> Report:
+        """Begin a section of a lab: a heading line on the terminal now, and one in the report above what comes next.
+
+        A section to which nothing is added leaves no heading; nor does one whose report begins with a ``heading`` of its
+        own.  In a notebook, where the heading stands above the cell, nothing is printed.
+        """
+        title = " ".join(title.split())
+        self._section = title
+        if "ipykernel" not in sys.modules:
+            print(f"\n{_rule(title)}", flush=True)
+        return self
+
     def text(self, markdown: str) -> Report:
         """Add Markdown.  Use headings from ``##`` on; the title is the report's only ``#``."""
+        if markdown.lstrip().startswith("## "):
+            self._section = None
         return self._add(markdown.strip())
 
     def heading(self, title: str, level: int = 2) -> Report:
+        if level <= 2:
+            self._section = None
         return self._add("#" * level + " " + " ".join(title.split()))
 
     def table(
@@ -110,6 +129,9 @@ class Report:
 
     def _add(self, block: str) -> Report:
         if block:
+            if self._section is not None:
+                self._blocks.append(f"## {self._section}")
+                self._section = None
             self._blocks.append(block)
         return self
 
@@ -148,6 +170,12 @@ def _numeric(values: Iterable[Any]) -> bool:
 
 def _table_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def _rule(title: str, width: int = 100) -> str:
+    """The title within a line of ``width`` columns; a Hangul syllable takes two."""
+    columns = sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in title)
+    return f"── {title} " + "─" * max(3, width - columns - 4)
 
 
 def _shortest(path: Path) -> Path:

@@ -169,3 +169,20 @@ def test_broken_bytes_in_one_report_do_not_lose_the_page(artifacts):
 def test_no_reports_yet_names_the_cure(tmp_path):
     with pytest.raises(FileNotFoundError, match="make week5-pretrain"):
         join_reports(tmp_path)
+
+
+def test_a_section_is_printed_and_heads_what_is_added_to_it(tmp_path, capsys):
+    report = Report(tmp_path, "week04-a", "가")
+    report.section("1. 빈 절").section("2. 찬 절").text("본문").table([{"값": 1}])
+    report.section("3. 제목이 따로 있는 절").heading("다른 제목").text("둘째 본문")
+    report.section("4. 글이 제목을 단 절").text("## 글의 제목\n\n셋째 본문").heading("작은 제목", level=3)
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.strip("─ ") for line in printed] == ["1. 빈 절", "2. 찬 절", "3. 제목이 따로 있는 절", "4. 글이 제목을 단 절"]
+    headings = [line for line in report.markdown().splitlines() if line.startswith("#")]
+    assert headings == ["# 가", "## 2. 찬 절", "## 다른 제목", "## 글의 제목", "### 작은 제목"]
+
+
+def test_section_lines_are_equally_long_on_the_terminal(tmp_path, capsys):
+    Report(tmp_path, "week04-a", "가").section("한글 제목").section("Latin title")
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line)
+    assert len(first) + 4 == len(second) == 100, "four Hangul syllables take eight columns"
