@@ -21,7 +21,7 @@ TIME_MIX_START = {"maximum": NO_EXPONENT}
 
 
 class TimeMix(nn.Module):
-    """``out(sigmoid(receptance) * wkv(key, value))``, each projection of its own mix of token and token before (eq. 11 to 17).
+    """``out(sigmoid(receptance) * wkv(key, value))``, each projection of its own mix of token and token before.
 
     A is the width inside.  ``mix_31D`` holds the shares of the token itself for key, value and receptance.
     """
@@ -56,7 +56,7 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """``sigmoid(receptance) * down(relu(up)^2)`` on mixes of the token and the token before (eq. 18)."""
+    """``sigmoid(receptance) * down(relu(up)^2)`` on mixes of the token and the token before."""
 
     def __init__(self, d_model: int, d_ff: int):
         super().__init__()
@@ -73,6 +73,6 @@ class ChannelMix(nn.Module):
         return torch.sigmoid(self.receptance(for_receptance)) * hidden_BTD
 
 
-def mixtures(previous_BTD: Tensor, x_BTD: Tensor, mix_M1D: Tensor) -> tuple[Tensor, ...]:
-    """``previous + mix (x - previous)`` for each of M mixes: M tensors (B, T, D)."""
-    return torch.lerp(previous_BTD, x_BTD, mix_M1D[:, None].to(x_BTD.dtype)).unbind(0)
+def mixtures(a_BTD: Tensor, b_BTD: Tensor, share_M1D: Tensor) -> tuple[Tensor, ...]:
+    """``a + share (b - a)`` for each of M shares: M tensors (B, T, D)."""
+    return torch.lerp(a_BTD, b_BTD, share_M1D[:, None].to(a_BTD.dtype)).unbind(0)

@@ -1,9 +1,9 @@
-"""RWKV-4's WKV operator: an average of values with weights that fade with distance (Peng et al. 2023, eq. 16).
+"""RWKV-4's WKV operator: an average of values with weights that fade with distance (Peng et al. 2023, section 3.1).
 
     wkv_t = (sum_{i<t} e^{-(t-1-i) w + k_i} v_i + e^{u + k_t} v_t) / (the same sum of the weights alone)
 
-per channel, with a decay w > 0 and a bonus u for the current token.  ``clear_wkv`` is the recurrence of appendix D,
-token by token.  ``wkv`` computes the same for a whole text: the running maxima first, then two linear recurrences,
+per channel, with a decay w > 0 and a bonus u for the current token.  ``clear_wkv`` is the recurrence of its appendix
+on numerical stability, token by token.  ``wkv`` computes the same for a whole text: the running maxima first, then two linear recurrences,
 both in chunks that run side by side, everything else at once.
 
 Numerical safety: e^k overflows for k > 88, so numerator and denominator are kept divided by e^m, where m is the largest
@@ -39,7 +39,7 @@ class WKVState(NamedTuple):
 def wkv_step(
     k_BD: Tensor, v_BD: Tensor, decay_D: Tensor, bonus_D: Tensor, state: WKVState
 ) -> tuple[Tensor, WKVState]:
-    """One token (Peng et al. 2023, appendix D, eq. 22 to 28): output (B, D) and new state."""
+    """One token of the recurrence: output (B, D) and new state."""
     num, den, top = state
     now = k_BD + bonus_D
     largest = torch.maximum(top, now)

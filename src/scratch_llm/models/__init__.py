@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-
 from scratch_llm.models.base import LanguageModel
 from scratch_llm.models.gemma3 import GEMMA3_SIZES, Gemma3, Gemma3Config, gemma3_preset
 from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
 from scratch_llm.models.llama import Llama, LlamaConfig
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
 from scratch_llm.models.qwen3_moe import Qwen3Moe, Qwen3MoeConfig
-from scratch_llm.models.registry import MODELS, load_model, model_class
 from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
+from scratch_llm.models.rwkv7 import RWKV7, RWKV7_SIZES, RWKV7Config, rwkv7_preset
+
+from scratch_llm.models.registry import MODELS, load_model, model_class
 
 __all__ = [
     "GEMMA3_SIZES",
@@ -20,6 +21,8 @@ __all__ = [
     "MODELS",
     "RWKV4",
     "RWKV4_SIZES",
+    "RWKV7",
+    "RWKV7_SIZES",
     "GPT2Config",
     "Gemma3",
     "Gemma3Config",
@@ -31,12 +34,14 @@ __all__ = [
     "Qwen3Moe",
     "Qwen3MoeConfig",
     "RWKV4Config",
+    "RWKV7Config",
     "build_model",
     "gemma3_preset",
     "gpt2_preset",
     "load_model",
     "model_class",
     "rwkv4_preset",
+    "rwkv7_preset",
 ]
 
 

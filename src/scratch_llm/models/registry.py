@@ -9,8 +9,9 @@ from scratch_llm.models.llama import Llama
 from scratch_llm.models.qwen3 import Qwen3
 from scratch_llm.models.qwen3_moe import Qwen3Moe
 from scratch_llm.models.rwkv4 import RWKV4
+from scratch_llm.models.rwkv7 import RWKV7
 
-MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3, RWKV4, Qwen3Moe, Gemma3)}
+MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3, RWKV4, Qwen3Moe, Gemma3, RWKV7)}
 
 
 def model_class(model_type: str) -> type[LanguageModel]:

@@ -121,6 +121,7 @@ class RWKV4(RecurrentModel):
 
     model_type = "rwkv"
     config_class = RWKV4Config
+    no_decay = ("mix_31D", "mix_21D")
     state_start = TIME_MIX_START
     float_states = WKVState._fields
 
@@ -144,7 +145,7 @@ class RWKV4(RecurrentModel):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Decay, bonus and mixes as in Peng et al. 2023, appendix E: channels remember over spans from one token to
+        """Decay, bonus and mixes as in Peng et al. 2023, appendix on initialisation: channels remember over spans from one token to
         hundreds, longer in higher layers.  The embedding is uniform in +-1e-4 ("small init", section 3.4; the norm
         behind it makes it large again, and so it changes fast), unless the output layer shares it.  Matrices: see
         ``init_linear_and_embedding``."""

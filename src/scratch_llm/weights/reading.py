@@ -17,6 +17,8 @@ from scratch_llm.weights.shards import INDEX, WEIGHTS
 
 # Masks and rotary tables that old checkpoints carry along: computed, not learned.
 DERIVED_SUFFIXES = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+# RWKV-7's first layer has no use for these, its values being those that later layers mix into theirs.
+UNUSED = frozenset(f"blocks.0.att.v{i}" for i in range(3))
 
 
 class Place(NamedTuple):
@@ -131,7 +133,7 @@ def _with_prefix(places: dict[str, Place], rules: list[Rule]) -> dict[str, Place
 
 def _check_keys(folder: Path, places: Mapping[str, Place], rules: list[Rule]) -> None:
     wanted = {name for rule in rules for name in rule.theirs}
-    ignored = {key for key in places if key.endswith(DERIVED_SUFFIXES) or key == "lm_head.weight"} - wanted
+    ignored = {key for key in places if key.endswith(DERIVED_SUFFIXES) or key in UNUSED or key == "lm_head.weight"} - wanted
     problems = name_differences(wanted, places.keys() - ignored)
     if problems:
         raise ValueError(f"weights in {folder} do not fit config.json; {problems}: use the files of one model")
