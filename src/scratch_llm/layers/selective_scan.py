@@ -14,6 +14,7 @@ States lie as (B, N, E): neighbouring channels side by side, as a processor's ve
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def _segments(T: int, segment: int, block: int) -> list[slice]:
     whole = T - T % segment
     blocks = T - T % block
     ends = [*range(0, whole + 1, segment), blocks, T]
-    return [slice(start, end) for start, end in zip(ends, ends[1:]) if end > start]
+    return [slice(start, end) for start, end in pairwise(ends) if end > start]
 
 
 def _recur(decay: Tensor, h: Tensor, before: Tensor, block: int, reverse: bool = False) -> None:
@@ -105,7 +106,7 @@ def _recur(decay: Tensor, h: Tensor, before: Tensor, block: int, reverse: bool =
     shape = (B, S // block, block, *rest)
     product, h = decay.reshape(shape).clone(), h.view(shape)
     steps = list(zip(product.unbind(2), h.unbind(2)))[::direction]
-    for (product_before, h_before), (product_t, h_t) in zip(steps, steps[1:]):
+    for (product_before, h_before), (product_t, h_t) in pairwise(steps):
         h_t.addcmul_(product_t, h_before)
         product_t.mul_(product_before)
     for product_k, h_k in list(zip(product.unbind(1), h.unbind(1)))[::direction]:
@@ -126,8 +127,8 @@ def _states(
 
 
 def _buffers(n: int, x: Tensor, A: Tensor, segment: int) -> Tensor:
-    """Memory for ``n`` tensors of a segment, taken once: new memory for every segment would cost page faults."""
-    return x.new_empty(n, x.shape[0], min(segment, x.shape[1]), *A.shape)
+    """Memory for ``n`` tensors of a segment and one step, taken once: new memory for every segment costs page faults."""
+    return x.new_empty(n, x.shape[0], min(segment, x.shape[1]) + 1, *A.shape)
 
 
 # Operators of their own: to torch.compile one opaque call each, not thousands of steps to unroll.
@@ -175,8 +176,10 @@ def _scan_backward(
             # (1, E) by (E, N) and not (N, E) by (E, 1), which takes torch's CPU kernel 12 times as long.
             grad_C[:, now] = torch.matmul(gy_s[:, :, None], h.mT)[:, :, 0]
             g = torch.mul(C_s[..., None], gy_s[:, :, None], out=buffers[2, :, : x_s.shape[1]])
-            g[:, -1] += grad_state
-            _recur(decay[:, 1:], g[:, :-1], g[:, -1], block, reverse=True)
+            # From the next step's decays; those behind the last step are already in grad_state.
+            S = x_s.shape[1]
+            buffers[0, :, S] = 1.0
+            _recur(buffers[0, :, 1 : S + 1], g, grad_state, block, reverse=True)
             grad_state = decay[:, 0] * g[:, 0]
 
             grad_input = torch.matmul(B_s[:, :, None], g)[:, :, 0]

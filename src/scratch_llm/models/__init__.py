@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import torch
+
 from scratch_llm.models.base import LanguageModel
+from scratch_llm.models.deepseek_v3 import DEEPSEEK_V3_SIZES, DeepseekV3, DeepseekV3Config, deepseek_v3_preset
 from scratch_llm.models.gemma3 import GEMMA3_SIZES, Gemma3, Gemma3Config, gemma3_preset
 from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
 from scratch_llm.models.llama import Llama, LlamaConfig
+from scratch_llm.models.mamba import MAMBA_SIZES, Mamba, MambaConfig, mamba_preset
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
-from scratch_llm.models.qwen3_moe import Qwen3Moe, Qwen3MoeConfig
+from scratch_llm.models.qwen3_moe import QWEN3_MOE_SIZES, Qwen3Moe, Qwen3MoeConfig, qwen3_moe_preset
+from scratch_llm.models.registry import MODELS, load_model, model_class
 from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
 from scratch_llm.models.rwkv7 import RWKV7, RWKV7_SIZES, RWKV7Config, rwkv7_preset
 
-from scratch_llm.models.registry import MODELS, load_model, model_class
-
 __all__ = [
+    "DEEPSEEK_V3_SIZES",
     "GEMMA3_SIZES",
     "GPT2",
     "GPT2_SIZES",
+    "MAMBA_SIZES",
     "MODELS",
+    "QWEN3_MOE_SIZES",
     "RWKV4",
     "RWKV4_SIZES",
     "RWKV7",
     "RWKV7_SIZES",
+    "DeepseekV3",
+    "DeepseekV3Config",
     "GPT2Config",
     "Gemma3",
     "Gemma3Config",
     "LanguageModel",
     "Llama",
     "LlamaConfig",
+    "Mamba",
+    "MambaConfig",
     "Qwen3",
     "Qwen3Config",
     "Qwen3Moe",
@@ -38,7 +47,10 @@ __all__ = [
     "build_model",
     "gemma3_preset",
     "gpt2_preset",
+    "deepseek_v3_preset",
     "load_model",
+    "qwen3_moe_preset",
+    "mamba_preset",
     "model_class",
     "rwkv4_preset",
     "rwkv7_preset",
