@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from scratch_llm.layers.attention import GroupedQueryAttention
-from scratch_llm.layers.cache import check_window
 from scratch_llm.layers.feed_forward import GeGLU
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.norms import RMSNorm
@@ -25,6 +24,7 @@ from scratch_llm.models.config import (
     TransformerConfig,
     check_above_zero,
     check_divides,
+    check_positive,
     transformer_from_huggingface,
     transformer_to_huggingface,
 )
@@ -60,7 +60,7 @@ class Gemma3Config(TransformerConfig):
         super().__post_init__()
         # Also where head_dim is given: transformers refuses to open such a checkpoint.
         check_divides(self, "d_model", "n_heads")
-        check_window(self.window)
+        check_positive(self, "window")
         check_above_zero(self, "local_rope_theta")
         if self.query_scalar is None:
             self._derive("query_scalar", self.head_dim)
