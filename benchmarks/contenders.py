@@ -91,7 +91,7 @@ def _litgpt(family: str, config):
     options = {"mlp_class_name": "LLaMAMLP", "intermediate_size": config.d_ff}
     if family == "qwen3_moe":
         options = {"mlp_class_name": "LLaMAMoE", "moe_intermediate_size": config.expert_d_ff, "intermediate_size": config.expert_d_ff,
-                   "n_expert": config.n_experts, "n_expert_per_token": config.top_k}
+                   "n_expert": config.n_experts, "n_expert_per_token": config.n_experts_per_token}
     model = GPT(Config(
         block_size=config.context_length, vocab_size=config.vocab_size, padded_vocab_size=config.vocab_size,
         n_layer=config.n_layers, n_head=config.n_heads, n_query_groups=config.n_kv_heads, n_embd=config.d_model,
@@ -117,7 +117,7 @@ def _llms_from_scratch(family: str, config):
         values = {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta,
                   "head_dim": config.head_dim, "qk_norm": True, "dtype": torch.float32}
         if family == "qwen3_moe":
-            values |= {"num_experts": config.n_experts, "num_experts_per_tok": config.top_k,
+            values |= {"num_experts": config.n_experts, "num_experts_per_tok": config.n_experts_per_token,
                        "moe_intermediate_size": config.expert_d_ff}
     model = Model(values | {"vocab_size": config.vocab_size, "context_length": config.context_length,
                             "emb_dim": config.d_model, "n_heads": config.n_heads, "n_layers": config.n_layers})

@@ -19,6 +19,33 @@ SIZES = {
 SHAPES: dict[str, tuple[str, dict, dict]] = {
     "llama": ("LlamaConfig", {"n_heads": 6, "d_ff": 1024}, {"n_heads": 12, "d_ff": 2048}),
     "gpt2": ("GPT2Config", {"n_heads": 6}, {"n_heads": 12}),
+    "qwen3": (
+        "Qwen3Config",
+        {"n_heads": 6, "n_kv_heads": 2, "head_dim": 64, "d_ff": 1024},
+        {"n_heads": 12, "n_kv_heads": 4, "head_dim": 64, "d_ff": 2048},
+    ),
+    "gemma3": (
+        "Gemma3Config",
+        {"n_heads": 6, "n_kv_heads": 2, "head_dim": 64, "d_ff": 1024, "window": 128},
+        {"n_heads": 12, "n_kv_heads": 4, "head_dim": 64, "d_ff": 2048, "window": 256},
+    ),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        {"n_heads": 6, "n_kv_heads": 2, "head_dim": 64, "n_experts": 8, "n_experts_per_token": 2, "expert_d_ff": 192},
+        {"n_heads": 12, "n_kv_heads": 4, "head_dim": 64, "n_experts": 8, "n_experts_per_token": 2, "expert_d_ff": 384},
+    ),
+    "deepseek_v3": (
+        "DeepseekV3Config",
+        {"n_heads": 6, "d_ff": 1024, "n_dense_layers": 1, "n_experts": 8, "n_experts_per_token": 2, "expert_d_ff": 192,
+         "q_lora_rank": 192, "kv_lora_rank": 128, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64},
+        {"n_heads": 12, "d_ff": 2048, "n_dense_layers": 1, "n_experts": 8, "n_experts_per_token": 2, "expert_d_ff": 384,
+         "q_lora_rank": 384, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64},
+    ),
+    "mamba": ("MambaConfig", {"n_layers": 12}, {"n_layers": 24}),
+    "mamba2": ("Mamba2Config", {"n_layers": 12, "d_state": 64}, {"n_layers": 24, "d_state": 128}),
+    "rwkv4": ("RWKV4Config", {}, {}),
+    "rwkv7": ("RWKV7Config", {}, {}),
+    "lstm": ("LSTMConfig", {}, {}),
 }
 
 

@@ -82,6 +82,21 @@ class PretrainSettings(Section):
     log_every: int = Field(10, ge=1, description="steps between printed lines")
 
 
+class CompareSettings(Section):
+    models: tuple[str, ...] = Field(
+        ("transformer", "lstm", "mamba", "rwkv", "moe-mla"), description="architectures to compare (week 4)"
+    )
+    parameters: int = Field(2_000_000, ge=1, description="parameters of each model, as near as its widths allow")
+    n_layers: int = Field(4, ge=1, description="Transformer blocks; Mamba takes twice as many, the LSTM at most two")
+    context_length: int = Field(256, ge=8, description="tokens per training sequence")
+    tokens: int = Field(1_000_000, ge=1, description="training tokens of each model")
+    batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, the same for all")
+    decode_contexts: tuple[int, ...] = Field(
+        (256, 512, 1024, 2048, 4096, 8192), description="contexts at which one more token is timed"
+    )
+
+
 class GenerateSettings(Section):
     max_new_tokens: int = Field(160, ge=1, description="longest answer (tokens)")
     temperature: float = Field(0.5, ge=0, description="0 = greedy")
@@ -109,6 +124,7 @@ class Settings(Section):
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    compare: CompareSettings = CompareSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()
     notes: tuple[str, ...] = Field((), exclude=True, repr=False, description="where derived and changed values come from")
@@ -279,7 +295,7 @@ def _is_section(annotation: Any) -> bool:
 def _parse_value(text: str, key: str) -> Any:
     if text.lower() in ("null", "none"):
         return None
-    if key == "kinds":
+    if key in ("kinds", "models", "decode_contexts"):
         return tuple(part for part in text.split(",") if part)
     # "on" and "off" are words of pretrain.compile, not YAML 1.1 booleans; 1e-3 is a number, not a word.
     if text.lower() in ("on", "off", "yes", "no"):
