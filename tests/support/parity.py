@@ -57,6 +57,22 @@ def positions(real):
     return (real.long().cumsum(1) - 1).clamp(min=0)
 
 
+def by_expert(grads: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers keeps the experts stacked; its checkpoints, and our rules, name each one's matrices."""
+    named = {}
+    for name, grad in grads.items():
+        prefix, _, part = name.rpartition(".")
+        if part == "gate_up_proj":
+            for e, both in enumerate(grad):
+                gate, up = both.chunk(2)
+                named |= {f"{prefix}.{e}.gate_proj.weight": gate, f"{prefix}.{e}.up_proj.weight": up}
+        elif prefix.endswith("experts") and part == "down_proj":
+            named |= {f"{prefix}.{e}.down_proj.weight": down for e, down in enumerate(grad)}
+        else:
+            named[name] = grad
+    return named
+
+
 class ParityTests:
     """Logits, gradients, both directions of conversion, generation.  Override a method where a model differs."""
 

@@ -126,8 +126,25 @@ class Qwen3Moe(SparseModel, Qwen3):
         }
 
 
-QWEN3_30B_A3B = Qwen3MoeConfig(
-    vocab_size=151_936, context_length=40_960, n_layers=48, d_model=2048, n_heads=32, n_kv_heads=4, head_dim=128, d_ff=6144,
-    n_experts=128, n_experts_per_token=8, expert_d_ff=768, tie_embeddings=False, eos_token_id=151_645,
-)  # fmt: skip
-"""Qwen3-30B-A3B: 30.5 billion parameters, of which a token meets 3.3."""
+QWEN3_MOE_SIZES: dict[str, dict[str, Any]] = {
+    "30B-A3B": {"n_layers": 48, "d_model": 2048, "n_heads": 32, "d_ff": 6144, "expert_d_ff": 768},
+    "235B-A22B": {"n_layers": 94, "d_model": 4096, "n_heads": 64, "d_ff": 12_288, "expert_d_ff": 1536},
+}
+
+
+def qwen3_moe_preset(size: str, **changes: Any) -> Qwen3MoeConfig:
+    """The configuration of a published model, a name in ``QWEN3_MOE_SIZES``, with some fields changed."""
+    if size not in QWEN3_MOE_SIZES:
+        raise ValueError(f"size {size!r} is no published Qwen3 MoE: use one of {', '.join(QWEN3_MOE_SIZES)}")
+    published = {
+        "vocab_size": 151_936,
+        "context_length": 40_960,
+        "n_kv_heads": 4,
+        "head_dim": 128,
+        "n_experts": 128,
+        "n_experts_per_token": 8,
+        "tie_embeddings": False,
+        "bos_token_id": 151_643,
+        "eos_token_id": 151_645,
+    }
+    return Qwen3MoeConfig(**published | QWEN3_MOE_SIZES[size] | changes)

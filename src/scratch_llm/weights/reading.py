@@ -57,7 +57,7 @@ def read_state(
     for rule in rules:
         theirs = [places[name] for name in rule.theirs]
         _check_parts(rule, theirs, expected[rule.ours])
-        ours = torch.empty(expected[rule.ours].shape, dtype=_dtype_of(theirs, dtype))
+        ours = torch.empty(expected[rule.ours].shape, dtype=rule.dtype or _dtype_of(theirs, dtype))
         for number, place in enumerate(theirs):
             for first, piece in place.file.pieces(place.key):
                 rule.fill(ours, number, first, piece)

@@ -26,6 +26,8 @@ class Rule:
     So the matrices of all experts become one tensor."""
     order: Sequence[int] | None = None
     """Row i of ours is row ``order[i]`` of theirs joined (rotary pairing; see ``layers.rotary``)."""
+    dtype: torch.dtype | None = None
+    """What it is kept in whatever the rest of the model is in; None: as the rest."""
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Theirs -> ours."""

@@ -64,7 +64,7 @@ def plan_shards(
         ours = state[rule.ours]
         for number, shape in enumerate(rule.their_shapes(ours.shape)):
             is_converted = dtype is not None and ours.is_floating_point()
-            part = Part(rule, number, dtype if is_converted else ours.dtype, shape)
+            part = Part(rule, number, rule.dtype or (dtype if is_converted else ours.dtype), shape)
             if shards[-1] and size + part.n_bytes > max_bytes:
                 shards.append([])
                 size = 0

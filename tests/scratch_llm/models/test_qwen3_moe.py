@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from support.parity import ParityTests, batch, positions, reference_of, spread_out
+from support.parity import ParityTests, batch, by_expert, positions, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.layers.mixture_of_experts import Experts
 from scratch_llm.models import MODELS, Qwen3Moe, Qwen3MoeConfig, build_model
-from scratch_llm.models.qwen3_moe import QWEN3_30B_A3B
+from scratch_llm.models.qwen3_moe import qwen3_moe_preset
 
 CONFIGS = {
     "tied": Qwen3MoeConfig(
@@ -29,22 +29,6 @@ CONFIGS = {
         expert_d_ff=5, bos_token_id=1, eos_token_id=(2, 3), pad_token_id=0,
     ),
 }  # fmt: skip
-
-
-def by_expert(grads: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """transformers keeps the experts stacked; its checkpoints, and our rules, name each one's matrices."""
-    named = {}
-    for name, grad in grads.items():
-        prefix, _, part = name.rpartition(".")
-        if part == "gate_up_proj":
-            for e, both in enumerate(grad):
-                gate, up = both.chunk(2)
-                named |= {f"{prefix}.{e}.gate_proj.weight": gate, f"{prefix}.{e}.up_proj.weight": up}
-        elif prefix.endswith("experts") and part == "down_proj":
-            named |= {f"{prefix}.{e}.down_proj.weight": down for e, down in enumerate(grad)}
-        else:
-            named[name] = grad
-    return named
 
 
 # transformers' default, the grouped product, takes no widths that are not multiples of 16 bytes.
@@ -117,11 +101,17 @@ def test_active_parameters_and_flops(name, monkeypatch):
         assert counter.get_total_flops() == B * T * model.flops_per_token(T)
 
 
-def test_preset_has_the_size_in_its_name():
+@pytest.mark.parametrize(
+    "size, total, active",
+    [("30B-A3B", 30_532_122_624, 3_353_032_704), ("235B-A22B", 235_093_634_560, 22_190_763_520)],
+)
+def test_presets_have_the_sizes_in_their_names(size, total, active):
     with torch.device("meta"):
-        model = Qwen3Moe(QWEN3_30B_A3B)
-    assert model.n_parameters() == 30_532_122_624
-    assert model.n_parameters(active=True) == 3_353_032_704
+        model = Qwen3Moe(qwen3_moe_preset(size))
+    assert (model.n_parameters(), model.n_parameters(active=True)) == (total, active)
+    assert qwen3_moe_preset(size, n_layers=2).n_layers == 2
+    with pytest.raises(ValueError, match="size '7B' is no published Qwen3 MoE: use one of 30B-A3B, 235B-A22B"):
+        qwen3_moe_preset("7B")
 
 
 def test_clear_and_fast_paths_give_the_same_model(monkeypatch):
