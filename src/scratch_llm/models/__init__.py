@@ -9,6 +9,7 @@ from scratch_llm.models.deepseek_v3 import DEEPSEEK_V3_SIZES, DeepseekV3, Deepse
 from scratch_llm.models.gemma3 import GEMMA3_SIZES, Gemma3, Gemma3Config, gemma3_preset
 from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
 from scratch_llm.models.llama import Llama, LlamaConfig
+from scratch_llm.models.lstm import LSTM, LSTMConfig
 from scratch_llm.models.mamba import MAMBA_SIZES, Mamba, MambaConfig, mamba_preset
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
 from scratch_llm.models.qwen3_moe import QWEN3_MOE_SIZES, Qwen3Moe, Qwen3MoeConfig, qwen3_moe_preset
@@ -21,6 +22,7 @@ __all__ = [
     "GEMMA3_SIZES",
     "GPT2",
     "GPT2_SIZES",
+    "LSTM",
     "MAMBA_SIZES",
     "MODELS",
     "QWEN3_MOE_SIZES",
@@ -33,6 +35,7 @@ __all__ = [
     "GPT2Config",
     "Gemma3",
     "Gemma3Config",
+    "LSTMConfig",
     "LanguageModel",
     "Llama",
     "LlamaConfig",
@@ -45,13 +48,13 @@ __all__ = [
     "RWKV4Config",
     "RWKV7Config",
     "build_model",
+    "deepseek_v3_preset",
     "gemma3_preset",
     "gpt2_preset",
-    "deepseek_v3_preset",
     "load_model",
-    "qwen3_moe_preset",
     "mamba_preset",
     "model_class",
+    "qwen3_moe_preset",
     "rwkv4_preset",
     "rwkv7_preset",
 ]
