@@ -7,12 +7,17 @@ from typing import Any
 
 from scratch_llm.models import (
     MODELS,
+    DeepseekV3Config,
     Gemma3Config,
     GPT2Config,
     LlamaConfig,
+    LSTMConfig,
+    Mamba2Config,
+    MambaConfig,
     Qwen3Config,
     Qwen3MoeConfig,
     RWKV4Config,
+    RWKV7Config,
 )
 
 _COMMON = {"vocab_size": 61, "context_length": 64, "n_layers": 2, "d_model": 24}
@@ -30,7 +35,16 @@ TINY: dict[str, Any] = {
     "gemma3_text": Gemma3Config(
         **_COMMON | {"n_layers": 7}, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=40, window=16,
     ),
+    "deepseek_v3": DeepseekV3Config(
+        **_COMMON | {"n_layers": 3}, n_heads=3, q_lora_rank=14, kv_lora_rank=18, qk_nope_head_dim=10,
+        qk_rope_head_dim=6, v_head_dim=8, d_ff=40, n_dense_layers=1, n_experts=8, n_experts_per_token=2,
+        n_shared_experts=1, expert_d_ff=16, n_groups=2, n_groups_per_token=1,
+    ),
     "rwkv": RWKV4Config(**_COMMON, d_attention=16, d_ff=40),
+    "rwkv7": RWKV7Config(**_COMMON, head_dim=8, d_ff=40, decay_rank=6, rate_rank=5, value_rank=4, gate_rank=7),
+    "mamba": MambaConfig(**_COMMON, d_state=5),
+    "mamba2": Mamba2Config(**_COMMON, d_state=6, head_dim=12, n_groups=2, chunk_size=16),
+    "lstm": LSTMConfig(**_COMMON, d_hidden=20),
 }  # fmt: skip
 
 

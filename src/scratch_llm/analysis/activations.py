@@ -11,6 +11,8 @@ and one number per query instead of T x T probabilities (Dao et al. 2022, sectio
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +68,8 @@ def count_activations(
     """Activations of a training step on ``batch_size`` rows of ``context_length`` tokens.
 
     A configuration is counted on the meta device, in ``dtype`` (default float32).  A model is run where it lies, with
-    its own kernels and dtype: that is the measurement which the count is tested against.
+    its own kernels and dtype: that is the measurement which the count is tested against.  Of an LSTM's configuration the
+    workspace of the library's kernel is missing: count a model.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels {kernels!r} are unknown: use {' or '.join(KERNELS)}")
@@ -99,7 +102,7 @@ class _Recorder:
         tensors = (*model.parameters(), *model.buffers())
         self._owned = {tensor.untyped_storage()._cdata for tensor in tensors}
         self._place: int | None = None
-        self._bytes: dict[int, tuple[int | None, int]] = {}
+        self._saved_tensors: weakref.WeakSet[_Saved] = weakref.WeakSet()
         self._inputs: dict[int, tuple[int, int]] = {}
 
     def __enter__(self) -> _Recorder:
@@ -107,7 +110,7 @@ class _Recorder:
         for number, block in enumerate(self.blocks):
             self._handles.append(block.register_forward_pre_hook(self._entering(number)))
             self._handles.append(block.register_forward_hook(self._leaving))
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._save, lambda saved: saved.tensor)
         self._hooks.__enter__()
         return self
 
@@ -127,22 +130,35 @@ class _Recorder:
     def _leaving(self, block: nn.Module, arguments: tuple, output: Any) -> None:
         self._place = None
 
-    def _saved(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._owned and not isinstance(tensor, nn.Parameter):
-            self._bytes.setdefault(storage._cdata, (self._place, storage.nbytes()))
-        return tensor
+    def _save(self, tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor, self._place)
+        # The graph holds it; where a branch of the graph is dropped, so is what it saved.
+        self._saved_tensors.add(saved)
+        return saved
 
     def result(self) -> Activations:
         inputs = tuple(size for _, size in self._inputs.values())
-        blocks = [0] * len(self.blocks)
-        outside = 0
-        for place, size in self._bytes.values():
+        blocks, outside = [0] * len(self.blocks), 0
+        storages: dict[int, tuple[int | None, int]] = {}
+        for saved in sorted(self._saved_tensors, key=lambda saved: saved.order):
+            storage = saved.tensor.untyped_storage()
+            if storage._cdata not in self._owned and not isinstance(saved.tensor, nn.Parameter):
+                storages.setdefault(storage._cdata, (saved.place, storage.nbytes()))
+        for place, size in storages.values():
             if place is None:
                 outside += size
             else:
                 blocks[place] += size
         return Activations(tuple(blocks), inputs, outside)
+
+
+class _Saved:
+    """A tensor that autograd keeps, and the block that it was saved in."""
+
+    _count = itertools.count()
+
+    def __init__(self, tensor: Tensor, place: int | None):
+        self.tensor, self.place, self.order = tensor, place, next(self._count)
 
 
 # -- kernels as a GPU has them ------------------------------------------------------------------------

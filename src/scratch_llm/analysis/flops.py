@@ -66,7 +66,7 @@ def prefill_flops(model_or_config: LanguageModel | Any, n_tokens: int) -> int:
 def decode_flops(model_or_config: LanguageModel | Any, length: int) -> int:
     """Operations of one decoding step (one row) in which ``length`` tokens are attended to, the new one included."""
     model = as_shapes(model_or_config)
-    return 2 * model.n_matrix_parameters() + model.context_flops_per_token(length)
+    return 2 * model.n_matrix_parameters() + model.decode_context_flops(length)
 
 
 def generation_flops(model_or_config: LanguageModel | Any, n_prompt: int, n_new: int) -> tuple[int, int]:

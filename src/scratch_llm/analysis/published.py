@@ -77,8 +77,9 @@ PUBLISHED: dict[str, Published] = {
     ),
     "Gemma 3 1B": Published("gemma3_text", _GEMMA3_1B, 999_885_952),
     "Mamba 130M": Published("mamba", _MAMBA_130M, 129_135_360),
-    # The model itself; the checkpoint also holds a layer that predicts the token after the next, about 14 B more.
-    "DeepSeek-V3": Published("deepseek_v3", _DEEPSEEK_V3, 671_026_419_200, 37e9),
+    # The model itself.  The checkpoint also holds a layer that predicts the token after the next, about 14 B more, and the
+    # routers' biases (58 x 256), which no gradient learns.
+    "DeepSeek-V3": Published("deepseek_v3", _DEEPSEEK_V3, 671_026_404_352, 37e9),
 }  # fmt: skip
 
 

@@ -62,12 +62,13 @@ class LSTMLayer(nn.Module):
     def recurrence(
         self, x_BTD: Tensor, hidden_BH: Tensor, cell_BH: Tensor, padding: None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``clear_recurrence`` by the library's kernel, without padding: 7 times as fast on a CPU, forward and backward.
+        """``clear_recurrence`` by the library's kernel, without padding: 5 times as fast on a CPU, forward and backward.
 
         It has no automatic mixed precision, and a second bias that we leave at 0.
         """
         kind = x_BTD.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_BTD.dtype
+        autocast = kind != "meta" and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else x_BTD.dtype
         weights = [self.input.weight, self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
         states = [state[None].to(dtype) for state in (hidden_BH, cell_BH)]
         y_BTH, hidden_1BH, cell_1BH = torch.lstm(

@@ -62,6 +62,11 @@ class LanguageModel(nn.Module, ABC):
     def context_flops_per_token(self, context_length: int) -> int:
         """Forward operations per token outside the weight matrices: attention, scans, recurrences."""
 
+    def decode_context_flops(self, length: int) -> int:
+        """As ``context_flops_per_token``, of a decoding step on a cache with which ``length`` tokens are seen; models that
+        decode in another form than they train in say so here."""
+        return self.context_flops_per_token(length)
+
     @abstractmethod
     def init_weights(self) -> None:
         """Draw the starting weights from torch's global random generator."""

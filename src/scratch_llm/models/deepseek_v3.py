@@ -153,6 +153,11 @@ class DeepseekV3(SparseModel, Transformer):
         c = self.config
         return c.n_layers * 2 * context_length * c.n_heads * (c.qk_head_dim + c.v_head_dim)
 
+    def decode_context_flops(self, length: int) -> int:
+        """In the absorbed form: keys are the latent and the shared rotated key, c + r wide, values the latent, c."""
+        c = self.config
+        return c.n_layers * 2 * length * c.n_heads * (2 * c.kv_lora_rank + c.qk_rope_head_dim)
+
     def balance(self, loss: Tensor, taken: list[tuple[Any, Routing]], real_N: Tensor | None) -> Tensor:
         for router, routing in taken:
             router.count(routing, real_N)

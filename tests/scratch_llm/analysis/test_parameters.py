@@ -19,6 +19,11 @@ from scratch_llm.models import MODELS, LlamaConfig, build_model
 GPT2 = {"124M": 124_439_808, "355M": 354_823_168, "774M": 774_030_080, "1558M": 1_557_611_200}
 
 
+def test_every_architecture_has_a_tiny_configuration():
+    covered = {kind.model_type for kind in MODELS.values() for config in TINY.values() if type(config) is kind.config_class}
+    assert covered == set(MODELS), "add the new architecture to tests/support/tiny_configs.py"
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_components_add_up_to_the_model(name):
     model = build_model(TINY[name], seed=0)
@@ -63,7 +68,7 @@ def test_published_sizes_of_gpt2(size):
     assert total_parameters(published_config(f"GPT-2 {size}")) == GPT2[size]
 
 
-@pytest.mark.parametrize("name", [name for name, entry in PUBLISHED.items() if entry.model_type in MODELS])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
     entry = PUBLISHED[name]
     model = as_shapes(published_config(name))
