@@ -42,10 +42,11 @@ class PackedLinear(nn.Module):
 class FastRMSNorm(nn.Module):
     """RMSNorm in few operations: ``x / hypot(|x|, sqrt(D eps)) * (sqrt(D) weight)``, the same function rewritten."""
 
-    def __init__(self, norm: RMSNorm):
+    def __init__(self, norm: RMSNorm, scale: Tensor | None = None):
+        """``scale``: factors to take instead of the norm's own, such as (heads, D) for heads side by side."""
         super().__init__()
-        width = norm.weight.numel()
-        self.scaled_weight = norm.scale.detach().float() * width**0.5
+        width, scale = norm.weight.numel(), norm.scale if scale is None else scale
+        self.scaled_weight = scale.detach().float() * width**0.5
         self.epsilon = torch.tensor((width * norm.eps) ** 0.5, device=norm.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:

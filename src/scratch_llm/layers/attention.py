@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from scratch_llm.layers.block_attention import block_attention, keeps_little
 from scratch_llm.layers.cache import causal_mask, check_window
 from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.layers.rotary import apply_rotary
 
 
@@ -59,16 +60,7 @@ class GroupedQueryAttention(nn.Module):
         look, broadcasting against (B, H, T, S); None is plain causal, within the window.  ``cache`` is written at ``layer``.
         """
         B, T, _ = x_BTD.shape
-        qkv = self.qkv(x_BTD).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.head_dim)
-        if self.q_norm is not None:
-            q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
-            q, k = apply_rotary(self.q_norm(q), *rotary), apply_rotary(self.k_norm(k), *rotary)
-        elif rotary is not None:
-            # Queries and keys lie side by side, so one call rotates both.
-            qk, v = qkv.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
-            q, k = apply_rotary(qk, *rotary).split((self.n_heads, self.n_kv_heads), dim=2)
-        else:
-            q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
+        q, k, v = self._project(x_BTD, rotary)
         q_BHTd, k_BKSd, v_BKSd = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             k_BKSd, v_BKSd = cache.write(layer, k_BKSd, v_BKSd)
@@ -90,6 +82,38 @@ class GroupedQueryAttention(nn.Module):
                 enable_gqa=self.n_kv_heads != self.n_heads,
             ).to(x_BTD.dtype)
         return self.out(y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))
+
+    def _project(self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, d), keys and values (B, T, K, d).
+
+        Queries and keys lie side by side in the projection, so one call rotates both.
+        """
+        B, T, _ = x_BTD.shape
+        n_qk = self.n_heads + self.n_kv_heads
+        qkv = self.qkv(x_BTD).view(B, T, n_qk + self.n_kv_heads, self.head_dim)
+        qk, v = qkv.split((n_qk, self.n_kv_heads), dim=2)
+        if self.q_norm is not None:
+            qk = self._norm_heads(qk)
+        if rotary is not None:
+            qk = apply_rotary(qk, *rotary)
+        q, k = qk.split((self.n_heads, self.n_kv_heads), dim=2)
+        return q, k, v
+
+    def _norm_heads(self, qk: Tensor) -> Tensor:
+        """``q_norm`` on the first H heads and ``k_norm`` on the others, (B, T, H + K, d) -> the same."""
+        q, k = qk.split((self.n_heads, self.n_kv_heads), dim=2)
+        return torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
+
+    def packed(self, n_rows: int) -> GroupedQueryAttention:
+        """The same for decoding, see ``scratch_llm.generation.packing``: one norm serves queries and keys."""
+        from scratch_llm.generation.packing import FastRMSNorm, pack_children
+
+        twin = pack_children(self, n_rows)
+        q_norm, k_norm = self.q_norm, self.k_norm
+        if type(q_norm) is RMSNorm and type(k_norm) is RMSNorm and q_norm.eps == k_norm.eps:
+            scales = (q_norm.scale.expand(self.n_heads, -1), k_norm.scale.expand(self.n_kv_heads, -1))
+            object.__setattr__(twin, "_norm_heads", FastRMSNorm(q_norm, torch.cat(scales)))
+        return twin
 
     def _passes_window(self, k_BKSd: Tensor) -> bool:
         """Whether there are more keys than a query sees."""
