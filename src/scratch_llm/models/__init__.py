@@ -8,10 +8,11 @@ from scratch_llm.models.base import LanguageModel
 from scratch_llm.models.deepseek_v3 import DEEPSEEK_V3_SIZES, DeepseekV3, DeepseekV3Config, deepseek_v3_preset
 from scratch_llm.models.gemma3 import GEMMA3_SIZES, Gemma3, Gemma3Config, gemma3_preset
 from scratch_llm.models.gpt2 import GPT2, GPT2_SIZES, GPT2Config, gpt2_preset
-from scratch_llm.models.llama import Llama, LlamaConfig
+from scratch_llm.models.llama import LLAMA_SIZES, Llama, LlamaConfig, llama_preset
 from scratch_llm.models.lstm import LSTM, LSTMConfig
 from scratch_llm.models.mamba import MAMBA_SIZES, Mamba, MambaConfig, mamba_preset
-from scratch_llm.models.qwen3 import Qwen3, Qwen3Config
+from scratch_llm.models.mamba2 import MAMBA2_SIZES, Mamba2, Mamba2Config, mamba2_preset
+from scratch_llm.models.qwen3 import QWEN3_SIZES, Qwen3, Qwen3Config, qwen3_preset
 from scratch_llm.models.qwen3_moe import QWEN3_MOE_SIZES, Qwen3Moe, Qwen3MoeConfig, qwen3_moe_preset
 from scratch_llm.models.registry import MODELS, load_model, model_class
 from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
@@ -22,10 +23,13 @@ __all__ = [
     "GEMMA3_SIZES",
     "GPT2",
     "GPT2_SIZES",
+    "LLAMA_SIZES",
     "LSTM",
+    "MAMBA2_SIZES",
     "MAMBA_SIZES",
     "MODELS",
     "QWEN3_MOE_SIZES",
+    "QWEN3_SIZES",
     "RWKV4",
     "RWKV4_SIZES",
     "RWKV7",
@@ -40,6 +44,8 @@ __all__ = [
     "Llama",
     "LlamaConfig",
     "Mamba",
+    "Mamba2",
+    "Mamba2Config",
     "MambaConfig",
     "Qwen3",
     "Qwen3Config",
@@ -51,10 +57,13 @@ __all__ = [
     "deepseek_v3_preset",
     "gemma3_preset",
     "gpt2_preset",
+    "llama_preset",
     "load_model",
+    "mamba2_preset",
     "mamba_preset",
     "model_class",
     "qwen3_moe_preset",
+    "qwen3_preset",
     "rwkv4_preset",
     "rwkv7_preset",
 ]

@@ -9,12 +9,13 @@ from scratch_llm.models.gpt2 import GPT2
 from scratch_llm.models.llama import Llama
 from scratch_llm.models.lstm import LSTM
 from scratch_llm.models.mamba import Mamba
+from scratch_llm.models.mamba2 import Mamba2
 from scratch_llm.models.qwen3 import Qwen3
 from scratch_llm.models.qwen3_moe import Qwen3Moe
 from scratch_llm.models.rwkv4 import RWKV4
 from scratch_llm.models.rwkv7 import RWKV7
 
-MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3, RWKV4, Qwen3Moe, DeepseekV3, Gemma3, RWKV7, Mamba, LSTM)}
+MODELS: dict[str, type[LanguageModel]] = {kind.model_type: kind for kind in (Llama, GPT2, Qwen3, RWKV4, Qwen3Moe, DeepseekV3, Gemma3, RWKV7, Mamba, LSTM, Mamba2)}
 
 
 def model_class(model_type: str) -> type[LanguageModel]:
