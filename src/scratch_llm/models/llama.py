@@ -8,6 +8,7 @@ from typing import Any
 from scratch_llm.layers.attention import GroupedQueryAttention
 from scratch_llm.layers.feed_forward import SwiGLU
 from scratch_llm.layers.norms import RMSNorm
+from scratch_llm.layers.rope_scaling import Llama3Scaling
 from scratch_llm.layers.rotary import rotary_tables
 from scratch_llm.models.config import (
     TransformerConfig,
@@ -27,6 +28,60 @@ class LlamaConfig(TransformerConfig):
         super().__post_init__()
         # Also where head_dim is given: transformers refuses to open such a checkpoint.
         check_divides(self, "d_model", "n_heads")
+
+
+def _llama3(factor: float | None = None, tied: bool = False) -> dict[str, Any]:
+    """What all of Llama 3 share; with a scaling factor those from 3.1 on, whose context is 16 times as long."""
+    scaling = None if factor is None else Llama3Scaling(factor=factor, original_context_length=8192)
+    return {
+        "vocab_size": 128_256,
+        "context_length": 8192 if scaling is None else 131_072,
+        "rope_theta": 500_000.0,
+        "rope_scaling": scaling,
+        "tie_embeddings": tied,
+        "bos_token_id": 128_000,
+        "eos_token_id": 128_001,
+    }
+
+
+_LLAMA2 = {
+    "vocab_size": 32_000,
+    "context_length": 4096,
+    "tie_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+LLAMA_SIZES: dict[str, tuple[int, int, int, int, int, dict[str, Any]]] = {
+    "2-7b": (32, 4096, 32, 32, 11_008, _LLAMA2),
+    "2-13b": (40, 5120, 40, 40, 13_824, _LLAMA2),
+    "2-70b": (80, 8192, 64, 8, 28_672, _LLAMA2),
+    "3-8b": (32, 4096, 32, 8, 14_336, _llama3()),
+    "3-70b": (80, 8192, 64, 8, 28_672, _llama3()),
+    "3.1-8b": (32, 4096, 32, 8, 14_336, _llama3(8.0)),
+    "3.1-70b": (80, 8192, 64, 8, 28_672, _llama3(8.0)),
+    "3.1-405b": (126, 16_384, 128, 8, 53_248, _llama3(8.0)),
+    "3.2-1b": (16, 2048, 32, 8, 8192, _llama3(32.0, tied=True)),
+    "3.2-3b": (28, 3072, 24, 8, 8192, _llama3(32.0, tied=True)),
+}
+"""Published base models: (layers, width, heads, key/value heads, d_ff, other fields), from their ``config.json``
+(Touvron et al. 2023, table 1; Grattafiori et al. 2024, table 3)."""
+
+
+def llama_preset(size: str, **changes: Any) -> LlamaConfig:
+    """The configuration of a published Llama, a name in ``LLAMA_SIZES``, with some fields changed."""
+    if size not in LLAMA_SIZES:
+        raise ValueError(f"size {size!r} is no published Llama: use one of {', '.join(LLAMA_SIZES)}")
+    n_layers, d_model, n_heads, n_kv_heads, d_ff, others = LLAMA_SIZES[size]
+    published = {
+        "n_layers": n_layers,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "d_ff": d_ff,
+        "norm_eps": 1e-5,
+    }
+    return LlamaConfig(**published | others | changes)
 
 
 class Llama(Transformer):
