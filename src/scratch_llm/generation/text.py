@@ -86,7 +86,7 @@ class Generator:
             stride=self.stride,
             n_ids=self.tokenizer.vocab_size,
         )
-        decoders = [StreamingDecoder(self.tokenizer, skip_special=True) for _ in rows]
+        decoders = [StreamingDecoder(self.tokenizer, skip_special=True, continues=True) for _ in rows]
         filters = [StopStringFilter(sampling.stop) for _ in rows]
         for tokens in stream:
             for row, token in enumerate(tokens):

@@ -1,8 +1,11 @@
-"""Tokenizers: byte-level BPE (a clear and a fast version), streaming decoding, the chat format."""
+"""Tokenizers: byte-level BPE (a clear and a fast version), others' files, streaming decoding, the chat format."""
 
+from .base import BPETokenizer
 from .byte_level_bpe import ByteLevelBPE
 from .chat import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, PAD, SPECIAL_TOKENS, encode_chat, render_chat
+from .hf_format import load_tokenizer
 from .patterns import DEFAULT_PATTERN, PATTERNS
+from .sentencepiece_bpe import SentencePieceBPE, SpaceRules
 from .simple_bpe import SimpleBPE
 from .streaming import StreamingDecoder
 from .trainer import TIE_BREAKS
@@ -17,10 +20,14 @@ __all__ = [
     "PATTERNS",
     "SPECIAL_TOKENS",
     "TIE_BREAKS",
+    "BPETokenizer",
     "ByteLevelBPE",
+    "SentencePieceBPE",
     "SimpleBPE",
+    "SpaceRules",
     "StreamingDecoder",
     "TrainingReport",
     "encode_chat",
+    "load_tokenizer",
     "render_chat",
 ]

@@ -1,26 +1,38 @@
 """Hugging Face's ``tokenizer.json`` and ``tokenizer_config.json``, written and read without its libraries.
 
 ``tokenizers.Tokenizer.from_file`` and transformers' ``AutoTokenizer`` open what we save with the same ids
-for every text, special tokens and normalisation included.
+for every text, added tokens and normalisation included.  What cuts the text is in :mod:`hf_parts`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scratch_llm.io import atomic_write
 
+from .base import DEFAULT_ROLES, BPETokenizer
 from .byte_level_bpe import ByteLevelBPE
-from .byte_table import from_printable, to_printable
-from .chat import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
-from .patterns import PATTERNS
+from .byte_table import from_printable
+from .chat import CHAT_TEMPLATE, SPECIAL_TOKENS
+from .hf_parts import (
+    is_byte_level,
+    read_byte_level,
+    read_sentencepiece,
+    require,
+    steps_of,
+    write_byte_level,
+    write_sentencepiece,
+)
+from .sentencepiece_bpe import SentencePieceBPE
 
 _NO_LIMIT = 10**30  # transformers' own "no maximum length"
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def save_tokenizer(tokenizer: ByteLevelBPE, folder: str | Path) -> None:
+def save_tokenizer(tokenizer: BPETokenizer, folder: str | Path) -> None:
     """Write both files into ``folder`` (made if missing), each atomically."""
     folder = Path(folder)
     with atomic_write(folder / "tokenizer.json") as stream:
@@ -29,11 +41,12 @@ def save_tokenizer(tokenizer: ByteLevelBPE, folder: str | Path) -> None:
         json.dump(tokenizer_config(tokenizer), stream, ensure_ascii=False, indent=2)
 
 
-def to_hf(tokenizer: ByteLevelBPE) -> dict[str, Any]:
+def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``."""
-    vocab = {to_printable(token): number for token, number in tokenizer.ordinary_tokens().items()}
+    vocab = dict(tokenizer.ordinary_names())
     names = {number: name for name, number in vocab.items()}
-    vocab |= tokenizer.special_tokens
+    added = {**tokenizer.special_tokens, **tokenizer.added_tokens}
+    is_characters = isinstance(tokenizer, SentencePieceBPE)
     return {
         "version": "1.0",
         "truncation": None,
@@ -45,75 +58,61 @@ def to_hf(tokenizer: ByteLevelBPE) -> dict[str, Any]:
                 "single_word": False,
                 "lstrip": False,
                 "rstrip": False,
-                "normalized": False,
-                "special": True,
+                "normalized": name in tokenizer.normalized_tokens,
+                "special": name in tokenizer.special_tokens,
             }
-            for name, number in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+            for name, number in sorted(added.items(), key=lambda item: item[1])
         ],
-        "normalizer": {"type": tokenizer.normalization} if tokenizer.normalization else None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": tokenizer.pre_tokenizer.expression},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
-            ],
-        },
-        "post_processor": None,
-        "decoder": {
-            "type": "ByteLevel",
-            "add_prefix_space": False,
-            "trim_offsets": False,
-            "use_regex": False,
-        },
+        "post_processor": tokenizer.post_processor,
+        **(write_sentencepiece(tokenizer) if is_characters else write_byte_level(tokenizer)),
         "model": {
             "type": "BPE",
             "dropout": None,
-            "unk_token": None,
+            "unk_token": tokenizer.unknown if is_characters else None,
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
+            "fuse_unk": tokenizer.fuse_unknown if is_characters else False,
+            "byte_fallback": tokenizer.byte_fallback if is_characters else False,
+            "ignore_merges": tokenizer.ignore_merges,
+            "vocab": dict(sorted((vocab | added).items(), key=lambda item: item[1])),
             "merges": [[names[left], names[right]] for left, right, _ in tokenizer.merges],
         },
     }
 
 
-def tokenizer_config(tokenizer: ByteLevelBPE) -> dict[str, Any]:
+def tokenizer_config(tokenizer: BPETokenizer) -> dict[str, Any]:
     """The content of ``tokenizer_config.json``: what transformers adds to the tokenizer itself."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": _NO_LIMIT,
         "clean_up_tokenization_spaces": False,
     }
-    if END_OF_TEXT in tokenizer.special_tokens:
-        config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
-    if PAD in tokenizer.special_tokens:
-        config["pad_token"] = PAD
-    if all(name in tokenizer.special_tokens for name in SPECIAL_TOKENS):
+    config |= {role: name for role, name in tokenizer.roles.items() if name in tokenizer.special_tokens}
+    if tokenizer.chat_template is not None:
+        config["chat_template"] = tokenizer.chat_template
+    elif all(name in tokenizer.special_tokens for name in SPECIAL_TOKENS):
         config["chat_template"] = CHAT_TEMPLATE
     return config
 
 
-def load_tokenizer(folder: str | Path) -> ByteLevelBPE:
-    """Open a byte-level BPE ``tokenizer.json``, ours or another's (GPT-2, one trained by Hugging Face).
+def load_tokenizer(folder: str | Path) -> BPETokenizer:
+    """Open a BPE ``tokenizer.json``: byte-level (GPT-2, Llama 3, Qwen, ours) or in the manner of SentencePiece
+    (Llama 2, Gemma).  ``tokenizer_config.json`` beside it is read where there is one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or needs a feature that this class does not have.
+        ValueError: the file is damaged, or needs a feature that our classes do not have; the message names it.
     """
     path = Path(folder)
     if path.is_dir():
         path = path / "tokenizer.json"
     data = read_json(path)
     try:
-        return _from_hf(data)
+        tokenizer = _from_hf(data)
+        config_file = path.with_name("tokenizer_config.json")
+        if path.name == "tokenizer.json" and config_file.is_file():
+            _apply_config(tokenizer, read_json(config_file))
+        return tokenizer
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -133,70 +132,87 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is damaged ({error}): write it again (its copy was cut short?)") from None
 
 
-def _from_hf(data: dict[str, Any]) -> ByteLevelBPE:
+def _from_hf(data: dict[str, Any]) -> BPETokenizer:
     model = data["model"]
-    _require(model.get("type") == "BPE", f"model type {model.get('type')!r}", "only BPE")
-    for feature in (
-        "unk_token",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-        "byte_fallback",
-        "ignore_merges",
-    ):
-        _require(not model.get(feature), f"{feature} {model.get(feature)!r}", "only plain byte-level BPE")
-    special_tokens = {}
-    for added in data.get("added_tokens") or []:
-        _require(not (added.get("lstrip") or added.get("rstrip") or added.get("single_word") or added.get("normalized")),
-                 f"added token {added['content']!r} with strip or word rules", "only plain special tokens")  # fmt: skip
-        special_tokens[added["content"]] = added["id"]
-
-    vocab = {name: number for name, number in model["vocab"].items() if name not in special_tokens}
-    size = 1 + max([*vocab.values(), *special_tokens.values()], default=-1)
-    tokens: list[bytes | None] = [None] * size
-    for name, number in vocab.items():
-        tokens[number] = from_printable(name)
+    byte_level = is_byte_level(data)
+    require(model.get("type") == "BPE", f"model type {model.get('type')!r}", "only BPE")
+    for feature in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", *(["byte_fallback"] if byte_level else [])):
+        require(not model.get(feature), f"{feature} {model.get(feature)!r}", "only plain BPE")
+    added = _read_added(data)
+    vocab = {name: number for name, number in model["vocab"].items() if name not in added["all"]}
+    everything = {**vocab, **added.pop("all")}
     merges = []
     for merge in model["merges"]:
         # Files of before 2024 write "left right" as one string.
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         merges.append((vocab[left], vocab[right], vocab[left + right]))
-    return ByteLevelBPE(
-        tokens,
-        merges,
-        special_tokens,
-        pattern=_pattern_of(data.get("pre_tokenizer")),
-        normalization=_normalization_of(data.get("normalizer")),
-    )
-
-
-def _normalization_of(normalizer: dict[str, Any] | None) -> str | None:
-    if normalizer is None:
-        return None
-    kind = normalizer["type"]
-    _require(kind in ("NFC", "NFD", "NFKC", "NFKD"), f"normalizer {kind!r}", "only NFC, NFD, NFKC, NFKD")
-    return kind
-
-
-def _pattern_of(pre_tokenizer: dict[str, Any] | None) -> str:
-    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
-    byte_level = steps[-1]
-    _require(byte_level["type"] == "ByteLevel" and not byte_level.get("add_prefix_space"),
-             f"pre-tokenizer {byte_level['type']!r}", "only ByteLevel without a prefix space")  # fmt: skip
-    if len(steps) == 1:
-        _require(
-            byte_level.get("use_regex", True), "pre-tokenizer without a pattern", "a Split or GPT-2's own"
+    arguments = added | {"ignore_merges": bool(model.get("ignore_merges"))}
+    if byte_level:
+        tokens: list[bytes | None] = [None] * (1 + max(vocab.values(), default=-1))
+        for name, number in vocab.items():
+            tokens[number] = from_printable(name)
+        # An unknown token never occurs: every byte is a token.
+        tokenizer = ByteLevelBPE(tokens, merges, **arguments, **read_byte_level(data))
+    else:
+        tokenizer = SentencePieceBPE(
+            vocab,
+            merges,
+            byte_fallback=bool(model.get("byte_fallback")),
+            unknown=model.get("unk_token"),
+            fuse_unknown=bool(model.get("fuse_unk")),
+            **arguments,
+            **read_sentencepiece(data),
         )
-        return "gpt2"
-    split = steps[0]
-    _require(len(steps) == 2 and split["type"] == "Split" and split["behavior"] == "Isolated"
-             and not split["invert"] and not byte_level.get("use_regex", True),
-             "this chain of pre-tokenizers", "one isolating Split, then ByteLevel")  # fmt: skip
-    expression = split["pattern"]["Regex"]
-    return next((name for name, known in PATTERNS.items() if known == expression), expression)
+    _apply_post_processor(tokenizer, data.get("post_processor"), everything)
+    return tokenizer
 
 
-def _require(condition: bool, what: str, supported: str) -> None:
-    if not condition:
-        raise ValueError(
-            f"{what} is not supported ({supported}): open it with the tokenizers library instead"
-        )
+def _read_added(data: dict[str, Any]) -> dict[str, Any]:
+    """Special, ordinary and late added tokens, and all of them together."""
+    special, ordinary, normalized = {}, {}, set()
+    forms = [step["type"] for step in steps_of(data.get("normalizer"), "normalizers")]
+    for added in data.get("added_tokens") or []:
+        name = added["content"]
+        for rule in ("lstrip", "rstrip", "single_word"):
+            require(not added.get(rule), f"added token {name!r} with {rule}", "only added tokens without strip or word rules")
+        (special if added["special"] else ordinary)[name] = added["id"]
+        if added.get("normalized"):
+            # The library normalises the name as well, so with a Prepend it looks for "▁<name>".
+            require("Prepend" not in forms and "Replace" not in forms, f"added token {name!r} with normalized and a "
+                    "normalizer that writes spaces", "only normalized: false")  # fmt: skip
+            normalized.add(name)
+    return {
+        "special_tokens": special,
+        "added_tokens": ordinary,
+        "normalized_tokens": normalized,
+        "all": {**special, **ordinary},
+    }
+
+
+def _apply_post_processor(tokenizer: BPETokenizer, part: dict[str, Any] | None, vocab: Mapping[str, int]) -> None:
+    """Which tokens go around a text, for ``encode(..., add_special_tokens=True)``."""
+    for step in steps_of(part, "processors"):
+        kind = step["type"]
+        require(kind in ("TemplateProcessing", "ByteLevel"), f"post-processor {kind!r}",
+                "only TemplateProcessing and ByteLevel")  # fmt: skip
+        if kind == "ByteLevel":
+            continue  # it changes offsets, not ids
+        names = [piece["SpecialToken"]["id"] if "SpecialToken" in piece else None for piece in step["single"]]
+        require(names.count(None) == 1, "post-processor TemplateProcessing without one text", "one sequence")
+        ids = [step["special_tokens"][name]["ids"] if name is not None else None for name in names]
+        place = names.index(None)
+        tokenizer.prefix_ids = tuple(number for some in ids[:place] for number in some)
+        tokenizer.suffix_ids = tuple(number for some in ids[place + 1 :] for number in some)
+    tokenizer.post_processor = part
+
+
+def _apply_config(tokenizer: BPETokenizer, config: dict[str, Any]) -> None:
+    """The roles of tokens and the chat template."""
+    for role in _ROLES:
+        if (name := config.get(role)) is not None:
+            tokenizer.roles[role] = name["content"] if isinstance(name, dict) else name
+        elif role in DEFAULT_ROLES and any(other in config for other in _ROLES):
+            # A file that names roles names all it has: no guessing of the others.
+            tokenizer.roles.pop(role, None)
+    if isinstance(config.get("chat_template"), str):
+        tokenizer.chat_template = config["chat_template"]

@@ -57,13 +57,15 @@ class PreTokenizer:
     """Normalises text and cuts it into pieces.
 
     Args:
-        pattern: a name in ``PATTERNS``, or a regular expression of your own that leaves no character out.
+        pattern: a name in ``PATTERNS``, or a regular expression of your own that leaves no character out.  A tuple of
+            expressions is a chain as files of other tokenizers have it: each cuts what the one before left, and what
+            it does not match is a piece as well.
         normalization: Unicode form applied first, or ``None``.  NFC matters for Korean: macOS hands out
             file names and some text in NFD, where "한" is three code points (ᄒ ᅡ ᆫ, 9 bytes) and shares no
             token with the "한" (1 code point, 3 bytes) of every other text.
     """
 
-    def __init__(self, pattern: str = DEFAULT_PATTERN, normalization: str | None = "NFC"):
+    def __init__(self, pattern: str | tuple[str, ...] = DEFAULT_PATTERN, normalization: str | None = "NFC"):
         if normalization not in NORMALIZATIONS:
             raise ValueError(
                 f"normalization {normalization!r} is unknown: use one of {', '.join(map(str, NORMALIZATIONS))}"
@@ -71,15 +73,16 @@ class PreTokenizer:
         self.named = pattern in PATTERNS
         self.pattern = pattern
         self.normalization = normalization
-        self.expression = PATTERNS.get(pattern, pattern)
+        self.expressions = (PATTERNS.get(pattern, pattern),) if isinstance(pattern, str) else pattern
         try:
-            self._regex = regex.compile(self.expression)
+            chain = [regex.compile(expression) for expression in self.expressions]
         except regex.error as error:
             raise ValueError(
                 f"pattern {pattern!r} is not a regular expression ({error}): "
                 f"use one of {', '.join(PATTERNS)} or mend it"
             ) from None
-        if self._regex.groups:
+        self._regex, self._chain = chain[0], None if isinstance(pattern, str) else chain
+        if self._chain is None and self._regex.groups:
             raise ValueError(f"pattern {pattern!r} has capturing groups: write (?:...) instead of (...)")
 
     def normalize(self, text: str) -> str:
@@ -88,15 +91,21 @@ class PreTokenizer:
             return text
         return unicodedata.normalize(self.normalization, text)
 
-    def split(self, text: str) -> list[str]:
-        """All pieces of a text, in order."""
+    def split(self, text: str, at_start: bool = True) -> list[str]:
+        """All pieces of a text, in order.  ``at_start``: whether it begins what is encoded (here all the same)."""
         if self.named and len(text) < _CHUNK // 4:  # short even if NFD makes it longer
             return self._regex.findall(self.normalize(text))
         return list(chain.from_iterable(self.split_chunks(text)))
 
-    def split_chunks(self, text: str) -> Iterator[list[str]]:
+    def split_chunks(self, text: str, at_start: bool = True) -> Iterator[list[str]]:
         """The same pieces in lists of bounded size, so that a text of any length costs little memory."""
         text = self.normalize(text)
+        if self._chain is not None:
+            pieces = [text]
+            for expression in self._chain:
+                pieces = [part for piece in pieces for part in _isolate(expression, piece)]
+            yield pieces
+            return
         for chunk in self._chunks(text):
             pieces = self._regex.findall(chunk)
             if not self.named and sum(map(len, pieces)) != len(chunk):
@@ -112,6 +121,19 @@ class PreTokenizer:
             yield text[start : cut.start()]
             start = cut.start()
         yield text[start:] if start else text
+
+
+def _isolate(expression: regex.Pattern, text: str) -> list[str]:
+    """The matches of an expression and what lies between them, in order."""
+    if not expression.groups:
+        matches = expression.findall(text)
+        if sum(map(len, matches)) == len(text):
+            return [match for match in matches if match]
+    parts, end = [], 0
+    for match in expression.finditer(text):
+        parts += [text[end : match.start()], match.group()]
+        end = match.end()
+    return [part for part in [*parts, text[end:]] if part]
 
 
 def require_text(text: object) -> str:

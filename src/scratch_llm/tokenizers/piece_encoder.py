@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, pairwise, repeat
 
 from .batch_encoder import BatchEncoder, in_learned_order
@@ -41,6 +41,8 @@ class PieceCache(dict[str, bytes]):
         merges: (left, right, new) in order.
         vocab_size: greater than every id.
         capacity: pieces kept; 2**19 Korean pieces take about 110 MB.
+        whole: token -> id, looked up before any merging, so that a piece that is a token stays one even where no merges
+            lead to it (``ignore_merges`` in files of Llama 3).
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class PieceCache(dict[str, bytes]):
         merges: Sequence[tuple[int, int, int]],
         vocab_size: int,
         capacity: int = 1 << 19,
+        whole: Mapping[bytes, int] | None = None,
     ):
         super().__init__()
-        self._arguments = (byte_ids, merges, vocab_size, capacity)
+        self._arguments = (byte_ids, merges, vocab_size, capacity, whole)
+        self._whole = whole or {}
         self._byte_ids = byte_ids
         self._table = MergeTable(merges)
         self._batch = (
@@ -69,17 +73,26 @@ class PieceCache(dict[str, bytes]):
             return
         for start in range(0, len(unknown), _BATCH):
             some = [piece for piece in unknown[start : start + _BATCH] if len(piece) <= _LONG // 4]
+            if self._whole:
+                some = [piece for piece in some if to_bytes(piece) not in self._whole]
             self._make_room(len(some))
             self.update(zip(some, self._batch.encode([to_bytes(piece) for piece in some])))
 
     def __missing__(self, piece: str) -> bytes:
-        ids = [self._byte_ids[byte] for byte in to_bytes(piece)]
+        ids = self._start(piece)
         if len(ids) > _LONG:
             return array(ID_TYPE, merge_long(ids, self._table)).tobytes()
         packed = array(ID_TYPE, merge_short(ids, self._table)).tobytes()
         self._make_room(1)
         self[piece] = packed
         return packed
+
+    def _start(self, piece: str) -> list[int]:
+        """The ids that merging starts from: those of the bytes, or of the whole piece."""
+        data = to_bytes(piece)
+        if (token := self._whole.get(data)) is not None:
+            return [token]
+        return [self._byte_ids[byte] for byte in data]
 
     def _make_room(self, n: int) -> None:
         if len(self) + n > self._capacity:

@@ -1,8 +1,11 @@
-"""Special tokens: names such as "<|end|>" that are one token and never come out of merges."""
+"""Added tokens: names such as "<|end|>" that are one token wherever they stand and never come out of merges.
+
+Special ones control the model and are not shown ("<|end|>"); ordinary ones are text ("<think>", a run of line breaks).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import regex
 
@@ -37,6 +40,10 @@ class SpecialTokens(dict[str, int]):
         # Splitting by one group alternates between text and match.
         return [(part, bool(n % 2)) for n, part in enumerate(self._regex.split(text)) if part]
 
+    def split_to_ids(self, text: str) -> list[tuple[str, int | None]]:
+        """The same with the id of each special token, and None for ordinary text."""
+        return [(part, self[part] if is_special else None) for part, is_special in self.split(text)]
+
     def check_against(self, ordinary: Container[str]) -> None:
         """Refuse a name that a vocabulary file already uses for an ordinary token.
 
@@ -46,6 +53,51 @@ class SpecialTokens(dict[str, int]):
         for name in self:
             if name in ordinary:
                 raise _like_ordinary(name)
+
+
+class AddedTokens:
+    """All added tokens of a tokenizer, and cutting a text into them and the rest.
+
+    Args:
+        special: name -> id.
+        ordinary: name -> id.
+        normalized: those of the names that are looked for only after normalisation, in what the others left over.
+        normalize: the normalisation, needed where a name is in ``normalized``.
+    """
+
+    def __init__(
+        self,
+        special: Mapping[str, int],
+        ordinary: Mapping[str, int] | None = None,
+        normalized: Collection[str] = (),
+        normalize: Callable[[str], str] | None = None,
+    ):
+        self.special = special
+        self.ordinary = dict(ordinary or {})
+        self.normalized = frozenset(normalized)
+        self.normalize = normalize
+        # With and without the special ones: in text that people typed "<|end|>" is just text.
+        self._stages = {
+            allow_special: self._make_stages({**self.ordinary, **(special if allow_special else {})})
+            for allow_special in (True, False)
+        }
+
+    def _make_stages(self, ids: dict[str, int]) -> list[SpecialTokens | None]:
+        early = {name: number for name, number in ids.items() if name not in self.normalized}
+        late = {self.normalize(name): number for name, number in ids.items() if name in self.normalized}
+        return [SpecialTokens(group) if group else None for group in (early, late)]
+
+    def split(self, text: str, allow_special: bool) -> list[tuple[str, int | None]]:
+        """(part, id of the added token or None for other text), in order; empty parts are left out."""
+        first, second = self._stages[allow_special]
+        parts = [(text, None)] if first is None else first.split_to_ids(text)
+        if second is None:
+            return parts
+        return [
+            found
+            for part, token in parts
+            for found in ([(part, token)] if token is not None else second.split_to_ids(self.normalize(part)))
+        ]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""From a text to packed token ids: special tokens cut out, the rest cut into pieces, pieces looked up."""
+"""From a text to packed token ids: added tokens cut out, the rest cut into pieces, pieces looked up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .patterns import PreTokenizer, require_text
 from .piece_encoder import ID_TYPE, PieceCache
-from .special_tokens import SpecialTokens
+from .special_tokens import AddedTokens
 
 _READ_AHEAD = 1 << 19  # characters of many texts that are encoded together
 _MANY = 1 << 10  # pieces; a text this long is worth a batch of its own
@@ -17,33 +17,32 @@ class TextEncoder:
     """Encodes single texts and streams of texts; ids come as packed uint32 (``bytes``).
 
     Args:
-        special_tokens: cut out before anything else, from the text as it stands.
+        added_tokens: cut out before anything else, from the text as it stands.
         pre_tokenizer: normalises and cuts the rest.
         pieces: the cache that encodes each piece.
     """
 
-    def __init__(self, special_tokens: SpecialTokens, pre_tokenizer: PreTokenizer, pieces: PieceCache):
-        self._special_tokens = special_tokens
+    def __init__(self, added_tokens: AddedTokens, pre_tokenizer: PreTokenizer, pieces: PieceCache):
+        self._added_tokens = added_tokens
         self._pre_tokenizer = pre_tokenizer
         self._pieces = pieces
 
     def clear_cache(self) -> None:
         self._pieces.clear()
 
-    def parts(self, text: str, allow_special: bool) -> list[tuple[str, bool]]:
-        """Ordinary text and special tokens in turn, as (part, is_special)."""
-        require_text(text)
-        return self._special_tokens.split(text) if allow_special else [(text, False)]
+    def parts(self, text: str, allow_special: bool) -> list[tuple[str, int | None]]:
+        """Text and added tokens in turn, as (part, id of the added token or None)."""
+        return self._added_tokens.split(require_text(text), allow_special)
 
     def encode(self, text: str, allow_special: bool) -> bytes:
         """The ids of one text of any length."""
         look_up = self._pieces.__getitem__
         packed = []
-        for part, is_special in self.parts(text, allow_special):
-            if is_special:
-                packed.append(pack([self._special_tokens[part]]))
+        for n, (part, token) in enumerate(self.parts(text, allow_special)):
+            if token is not None:
+                packed.append(pack([token]))
                 continue
-            for pieces in self._pre_tokenizer.split_chunks(part):
+            for pieces in self._pre_tokenizer.split_chunks(part, at_start=n == 0):
                 if len(pieces) > _MANY:
                     self._pieces.prepare([pieces])
                 packed.append(b"".join(map(look_up, pieces)))
@@ -65,7 +64,7 @@ class TextEncoder:
         if len(texts) == 1:
             yield self.encode(texts[0], allow_special)
             return
-        # Each text becomes a list of parts: pieces to look up (list) or a packed special token (bytes).
+        # Each text becomes a list of parts: pieces to look up (list) or a packed added token (bytes).
         texts_of_parts = [self._cut(text, allow_special) for text in texts]
         self._pieces.prepare(part for parts in texts_of_parts for part in parts if isinstance(part, list))
         look_up = self._pieces.__getitem__
@@ -76,8 +75,8 @@ class TextEncoder:
 
     def _cut(self, text: str, allow_special: bool) -> list[list[str] | bytes]:
         return [
-            pack([self._special_tokens[part]]) if is_special else self._pre_tokenizer.split(part)
-            for part, is_special in self.parts(text, allow_special)
+            self._pre_tokenizer.split(part, at_start=n == 0) if token is None else pack([token])
+            for n, (part, token) in enumerate(self.parts(text, allow_special))
         ]
 
 
