@@ -54,6 +54,48 @@ class TimeMix(nn.Module):
             write_state(state[name], value)
         return self.out(torch.sigmoid(self.receptance(for_receptance)) * y_BTA)
 
+    def packed(self, n_rows: int) -> nn.Module:
+        """For decoding; see ``DecodingTimeMix``."""
+        from scratch_llm.generation.packing import pack_children
+
+        return DecodingTimeMix(pack_children(self, n_rows))
+
+
+class DecodingTimeMix(nn.Module):
+    """``TimeMix`` with a step of half as many operations, whose cost is that of calling them.
+
+    Output and new state weigh past and present alike, but for bonus and decay: so both are computed as one (``wkv_step``
+    is the clear form).
+    """
+
+    def __init__(self, layer: TimeMix):
+        super().__init__()
+        self.layer = layer
+        zero_A = torch.zeros_like(layer.bonus_A, dtype=torch.float32)
+        decay_A, bonus_A = layer.log_decay_A.detach().float().exp(), layer.bonus_A.detach().float()
+        # What is added to the exponents of (past, present): for the output (0, u), for the new state (-w, 0).
+        self.shift_221A = torch.stack((zero_A, bonus_A, -decay_A, zero_A)).view(2, 2, 1, -1)
+        self.mix_31D = layer.mix_31D.detach()
+
+    def forward(self, x_BTD: Tensor, state: State, padding: Padding | None) -> Tensor:
+        """As ``TimeMix.forward``."""
+        if x_BTD.shape[1] > 1 or padding is not None:
+            return self.layer(x_BTD, state, padding)
+        x_BD, layer, top_BA = x_BTD[:, 0], self.layer, state["maximum"]
+        for_key, for_value, for_receptance = torch.lerp(state["time_shift"], x_BD, self.mix_31D).unbind(0)
+        state["time_shift"].copy_(x_BD)
+        k_BA, v_BA = layer.key(for_key).to(top_BA.dtype), layer.value(for_value).to(top_BA.dtype)
+        exponents_22BA = torch.stack((top_BA, k_BA)) + self.shift_221A
+        tops_21BA = exponents_22BA.amax(dim=1, keepdim=True)
+        past_2BA, now_2BA = exponents_22BA.sub_(tops_21BA).exp_().unbind(1)
+        num_2BA = torch.addcmul(now_2BA * v_BA, past_2BA, state["numerator"])
+        den_2BA = torch.addcmul(now_2BA, past_2BA, state["denominator"])
+        state["numerator"].copy_(num_2BA[1])
+        state["denominator"].copy_(den_2BA[1])
+        top_BA.copy_(tops_21BA[1, 0])
+        y_BA = (num_2BA[0] / den_2BA[0]).to(x_BD.dtype)
+        return layer.out(layer.receptance(for_receptance).sigmoid_().mul_(y_BA))[:, None]
+
 
 class ChannelMix(nn.Module):
     """``sigmoid(receptance) * down(relu(up)^2)`` on mixes of the token and the token before."""
@@ -71,6 +113,31 @@ class ChannelMix(nn.Module):
         for_up, for_receptance = mixtures(previous_BTD, x_BTD, self.mix_21D)
         hidden_BTD = self.down(F.relu(self.up(for_up)).square())
         return torch.sigmoid(self.receptance(for_receptance)) * hidden_BTD
+
+    def packed(self, n_rows: int) -> nn.Module:
+        """For decoding; see ``DecodingChannelMix``."""
+        from scratch_llm.generation.packing import pack_children
+
+        return DecodingChannelMix(pack_children(self, n_rows))
+
+
+class DecodingChannelMix(nn.Module):
+    """``ChannelMix`` with its step in place and without the axis of time."""
+
+    def __init__(self, layer: ChannelMix):
+        super().__init__()
+        self.layer = layer
+        self.mix_21D = layer.mix_21D.detach()
+
+    def forward(self, x_BTD: Tensor, state: State, padding: Padding | None) -> Tensor:
+        """As ``ChannelMix.forward``."""
+        if x_BTD.shape[1] > 1 or padding is not None:
+            return self.layer(x_BTD, state, padding)
+        x_BD, layer = x_BTD[:, 0], self.layer
+        for_up, for_receptance = torch.lerp(state["channel_shift"], x_BD, self.mix_21D).unbind(0)
+        state["channel_shift"].copy_(x_BD)
+        hidden_BD = layer.down(layer.up(for_up).relu_().square_())
+        return layer.receptance(for_receptance).sigmoid_().mul_(hidden_BD)[:, None]
 
 
 def mixtures(a_BTD: Tensor, b_BTD: Tensor, share_M1D: Tensor) -> tuple[Tensor, ...]:
