@@ -16,8 +16,13 @@ SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercise
 SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
 RUNS = {
     "labs/week03_tokenizers/tokenizer.py": SMALL,
+    "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),
     "labs/week05_pretraining/pretrain.py": (
         *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
+    ),
+    "labs/week04_architectures/compare.py": (
+        *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
+        "compare.tokens=1500", "compare.decode_contexts=32,128",
     ),
 }
 
@@ -28,6 +33,7 @@ def test_the_lab_runs_and_leaves_its_report(script, tmp_path):
     command = [sys.executable, str(ROOT / script), "--scale", "smoke", *RUNS[script]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
+    assert "다름!" not in done.stdout and "다릅니다!" not in done.stdout, "a claim that the lab checks does not hold"
     reports = tmp_path / "smoke" / "reports"
     [report] = reports.glob("*.md")
     text = report.read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from llm_workshop.report.plots import COLORS, INK
@@ -14,20 +15,27 @@ _MORE = ("#8aa0ea", "#edb08e", "#8ccab9", "#cda6e6", "#d9c07f", "#aeb4be")
 _LINES = ("-", "--", ":", "-.")
 
 
-def share_bars(axes: Axes, rows: Mapping[str, Mapping[str, float]], title: str) -> None:
+def share_bars(
+    axes: Axes, rows: Mapping[str, Mapping[str, float]], title: str, parts: Sequence[str] | None = None
+) -> None:
     """A bar of length 100 % per row, divided among its parts; parts of the same name have the same colour.
 
-    ``rows``: row -> part -> amount.  Shares of at least 7 % are written into the bar.
+    ``rows``: row -> part -> amount.  ``parts``: their order, so that several plots share colours; None: as they come.
+    Shares of at least 7 % are written into the bar.
     """
-    parts = list(dict.fromkeys(part for amounts in rows.values() for part in amounts))
-    colors = dict(zip(parts, (COLORS + _MORE) * (1 + len(parts) // 12)))
+    found = dict.fromkeys(part for amounts in rows.values() for part in amounts)
+    order = list(found if parts is None else parts)
+    if missing := [part for part in found if part not in order]:
+        raise ValueError(f"parts has no {', '.join(missing)}: name every part that a row has")
+    palette = (COLORS + _MORE) * (1 + len(order) // 12)
     for place, amounts in enumerate(rows.values()):
         total, left = sum(amounts.values()), 0.0
-        for part in parts:
+        for color, part in zip(palette, order):
             share = 100 * amounts.get(part, 0) / total
-            axes.barh(place, share, left=left, height=0.7, color=colors[part], label=part)
+            axes.barh(place, share, left=left, height=0.7, color=color)
             if share >= 7:
-                axes.text(left + share / 2, place, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white")
+                axes.text(left + share / 2, place, f"{share:.0f}", ha="center", va="center", fontsize=8,
+                          color=INK if color in _MORE else "white")
             left += share
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
@@ -35,8 +43,8 @@ def share_bars(axes: Axes, rows: Mapping[str, Mapping[str, float]], title: str) 
     axes.grid(axis="y", visible=False)
     axes.set_title(title)
     axes.set_xlabel("%")
-    handles = dict(reversed(list(zip(*reversed(axes.get_legend_handles_labels())))))
-    axes.legend([handles[part] for part in parts], parts, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    shown = [(color, part) for color, part in zip(palette, order) if part in found]
+    axes.legend([Patch(color=color) for color, _ in shown], [part for _, part in shown], loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def context_lines(

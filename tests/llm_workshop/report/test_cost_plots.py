@@ -25,6 +25,18 @@ def test_bars_are_whole_and_parts_keep_their_colour():
     figure.savefig(io.BytesIO())
 
 
+def test_an_order_of_parts_keeps_colours_across_plots():
+    colours = []
+    for amounts in ({"임베딩": 1.0, "어텐션": 1.0}, {"어텐션": 1.0}):
+        _, axes = new_figure()
+        share_bars(axes, {"가": amounts}, "", ["임베딩", "어텐션", "출력층"])
+        colours.append([bar.get_facecolor() for bar in axes.patches if bar.get_width()][-1])
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == list(amounts)
+    assert colours[0] == colours[1]
+    with pytest.raises(ValueError, match="parts has no 어텐션"):
+        share_bars(axes, {"가": {"어텐션": 1.0}}, "", ["임베딩"])
+
+
 @pytest.mark.parametrize("log", [False, True])
 def test_names_stand_at_the_ends_apart(log):
     figure, axes = new_figure()
