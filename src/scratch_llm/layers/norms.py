@@ -28,6 +28,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D), same dtype."""
+        trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if trains and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return _TrainedRMSNorm.apply(x, self.scale.float(), self.eps)
         if self.zero_centred:
             return F.rms_norm(x.float(), self.weight.shape, self.scale, self.eps).to(x.dtype)
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
@@ -37,6 +40,36 @@ class RMSNorm(nn.Module):
         x_float = x.float()
         mean_square = x_float.square().mean(dim=-1, keepdim=True)
         return (x_float * torch.rsqrt(mean_square + self.eps) * self.scale.float()).to(x.dtype)
+
+
+class _TrainedRMSNorm(torch.autograd.Function):
+    """RMSNorm with a gradient by hand, for training on a CPU, where the library's is a chain of a dozen operations.
+
+    For 1024 x 384 numbers in float32, forward and backward take 0.28 ms of one core, the library's 1.2 to 1.6 ms (Zen 5).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale_D: Tensor, eps: float) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        inverse = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, scale_D, inverse)
+        return (x * inverse).mul_(scale_D).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """With n = x / rms, h = scale * dL/dy: dx = (h - n mean(h n)) / rms, dscale = sum(dL/dy * n).
+
+        LayerNorm's fused kernel, told a mean of 0, gives this less mean(h) / rms, which is added again.
+        """
+        x, scale_D, inverse = ctx.saved_tensors
+        # In float32 all the way: in bfloat16 the kernel sums the rows of grad_scale in bfloat16.
+        wide = grad.float().contiguous()
+        grad_x, grad_scale, _ = torch.ops.aten.native_layer_norm_backward(
+            wide, x.float().contiguous(), scale_D.shape, torch.zeros_like(inverse), inverse, scale_D, None,
+            [True, True, False],
+        )  # fmt: skip
+        mean = (wide @ scale_D).unsqueeze(-1).div_(len(scale_D))
+        return grad_x.addcmul_(mean, inverse).to(x.dtype), grad_scale, None
 
 
 class LayerNorm(nn.Module):
