@@ -579,8 +579,9 @@ axes.set_xticks(lengths, [f"{n:,}" for n in lengths], rotation=40)
 axes.set_xlabel("글의 길이 (토큰)")
 axes.set_ylabel("KV 캐시 (GiB)")
 axes.set_title("한 사람과의 대화에 드는 KV 캐시 (Llama 3 8B의 모양, bfloat16)")
-axes.axhline(8.0, color=COLORS[5], linewidth=1, linestyle=":")
-axes.annotate("24 GB GPU에서 16 GB 가중치를 빼고 남는 자리", (lengths[0], 8.0), textcoords="offset points", xytext=(0, 4), fontsize=8, color=COLORS[5])
+room = 8e9 / 2**30
+axes.axhline(room, color=COLORS[5], linewidth=1, linestyle=":")
+axes.annotate("24 GB GPU에서 16 GB 가중치를 빼고 남는 자리", (lengths[0], room), textcoords="offset points", xytext=(0, 4), fontsize=8, color=COLORS[5])
 axes.legend(loc="lower right")
 report.text("우리 캐시 / 셈은 이 저장소의 캐시 클래스가 16,384토큰 자리에 실제로 잡는 바이트 수를 식의 값으로 나눈 것입니다. "
             "창은 한 칸씩 옮기지 않으려고 여유를 두므로 1보다 큽니다.").table(rows)  # fmt: skip
@@ -616,18 +617,18 @@ print(f"가리지 않은 어텐션에서 토큰을 뒤섞으면 출력도 그대
 
 # %%
 figure, (arrows, distance_plot, square) = new_figure(1, 3, width=4.3, height=3.9)
-for pair, color in ((0, COLORS[0]), (8, COLORS[1])):
+for pair, color in ((0, COLORS[0]), (4, COLORS[1])):
     for position in range(6):
         angle = position * 10_000.0 ** (-2 * pair / ROTARY_DIM)
         length = 1.0 if pair == 0 else 0.6
         arrows.annotate("", (length * math.cos(angle), length * math.sin(angle)), (0, 0), arrowprops={"arrowstyle": "->", "color": color, "lw": 1.4})
-        arrows.text(1.13 * length * math.cos(angle), 1.13 * length * math.sin(angle), str(position), color=color, fontsize=8, ha="center", va="center")
+        arrows.text((length + 0.13) * math.cos(angle), (length + 0.13) * math.sin(angle), str(position), color=color, fontsize=8, ha="center", va="center")
 arrows.set_xlim(-1.3, 1.3)
 arrows.set_ylim(-1.3, 1.3)
 arrows.set_aspect("equal")
 arrows.set_title("자리 0–5에서 짝의 방향")
 arrows.text(-1.25, -1.22, "바깥: 짝 0 (빠름)", color=COLORS[0], fontsize=8)
-arrows.text(0.15, -1.22, "안: 짝 8 (느림)", color=COLORS[1], fontsize=8)
+arrows.text(0.15, -1.22, "안: 짝 4 (느림)", color=COLORS[1], fontsize=8)
 distances = torch.arange(N_POSITIONS)
 for theta, color in ((100.0, COLORS[2]), (10_000.0, COLORS[0]), (500_000.0, COLORS[1])):
     table_cos, table_sin = rotary_tables(ROTARY_DIM, N_POSITIONS, theta)

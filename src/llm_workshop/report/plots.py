@@ -212,7 +212,7 @@ def heat_map(
 ) -> None:
     """A square of weights from 0 (white) to ``highest`` (the largest value); rows and columns bear the ``labels``.
 
-    ``numbers`` writes each value into its cell (None: where there are at most 12 rows); cells of 0 stay empty.
+    ``numbers`` writes each value into its cell (None: where there are at most 12 rows); what rounds to .00 stays empty.
     """
     n_rows, n_columns = len(values), len(values[0])
     shades = LinearSegmentedColormap.from_list("workshop", ["#ffffff", COLORS[0]])
@@ -232,7 +232,7 @@ def heat_map(
         for row in range(n_rows):
             for column in range(n_columns):
                 value = values[row][column]
-                if value > 0:
+                if value >= 0.005:
                     axes.text(column, row, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6.5,
                               color="white" if value > 0.6 * top else INK)
 

@@ -123,9 +123,9 @@ def test_smoothing_does_not_lag():
 
 def test_a_heat_map_shows_its_values_with_hangul_labels():
     figure, axes = plots.new_figure()
-    plots.heat_map(axes, [[1.0, 0.0], [0.25, 0.75]], ["나는", "밥을"], "무게")
+    plots.heat_map(axes, [[1.0, 0.004], [0.25, 0.75]], ["나는", "밥을"], "무게")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["나는", "밥을"]
-    assert [text.get_text() for text in axes.texts] == ["1.00", ".25", ".75"], "zeros stay empty"
+    assert [text.get_text() for text in axes.texts] == ["1.00", ".25", ".75"], "what rounds to .00 stays empty"
     assert axes.images[0].get_clim() == (0, 1)
     figure, axes = plots.new_figure()
     plots.heat_map(axes, [[0.1] * 13] * 13, highest=0.5)
