@@ -65,9 +65,11 @@ class BPETokenizer:
     def _set_added(self, special_tokens: Mapping[str, int], added_tokens: Mapping[str, int]) -> None:
         self.special_tokens = SpecialTokens(special_tokens)
         self.added_tokens = dict(added_tokens)
-        everything = {**self.special_tokens, **self.added_tokens}
+        ordinary = self.ordinary_names()
+        both = {name for name, number in self.added_tokens.items() if ordinary.get(name) == number}
+        everything = {**self.special_tokens, **{n: i for n, i in self.added_tokens.items() if n not in both}}
         SpecialTokens(self.added_tokens).check_against(self.special_tokens)
-        SpecialTokens(everything).check_against(self.ordinary_names())
+        SpecialTokens(everything).check_against(ordinary)
         size = max([len(self._vocabulary) - 1, *everything.values()]) + 1
         self._tokens = self._vocabulary + [None] * (size - len(self._vocabulary))
         for name, number in everything.items():

@@ -139,7 +139,9 @@ def _from_hf(data: dict[str, Any]) -> BPETokenizer:
     for feature in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", *(["byte_fallback"] if byte_level else [])):
         require(not model.get(feature), f"{feature} {model.get(feature)!r}", "only plain BPE")
     added = _read_added(data)
-    vocab = {name: number for name, number in model["vocab"].items() if name not in added["all"]}
+    # In files such as Gemma's an ordinary added token ("▁▁") is also one that merges make; then it stays in the vocabulary.
+    outside = added["special_tokens"] if not byte_level else added["all"]
+    vocab = {name: number for name, number in model["vocab"].items() if name not in outside}
     everything = {**vocab, **added.pop("all")}
     merges = []
     for merge in model["merges"]:
