@@ -1,11 +1,14 @@
-"""RWKV-4: parity with transformers, padding, state, speed of nothing but the right thing."""
+"""RWKV-4: parity with transformers, padding, states, presets."""
 
 from __future__ import annotations
 
+import pytest
 import torch
-from support.parity import WIDTH, ParityTests
+from support.parity import TOLERANCE, WIDTH, ParityTests, batch, spread_out
 
-from scratch_llm.models import RWKV4Config
+from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
+from scratch_llm.models import RWKV4, RWKV4_SIZES, RWKV4Config, build_model, rwkv4_preset
+from scratch_llm.models.config import replace
 
 CONFIGS = {
     "untied": RWKV4Config(vocab_size=97, context_length=40, n_layers=3, d_model=33, d_ff=52, rescale_every=1),
@@ -49,3 +52,127 @@ class TestParity(ParityTests):
             )[0, int(mask.sum()):].tolist()
             for row, mask in zip(tokens, real)
         ]  # fmt: skip
+
+
+def model(name="untied", **changes):
+    return spread_out(build_model(replace(CONFIGS[name], **changes), seed=0))
+
+
+def test_the_halved_stream_matters():
+    """Without ``rescale_every`` logits differ by more than the tolerance above, and training never rescales."""
+    halved, plain = model(), model(rescale_every=0)
+    tokens, _ = batch(halved.config, False)
+    assert (halved(tokens) - plain(tokens)).abs().max() > 2 * TOLERANCE
+    assert torch.equal(halved.train()(tokens), plain(tokens))
+
+
+def test_right_padding_and_gaps_leave_the_state_alone():
+    ours = model()
+    tokens, _ = batch(ours.config, False)
+    real = torch.rand(3, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.4
+    real[1, :6], real[2, 9:] = False, False
+    with torch.inference_mode():
+        padded = ours.init_cache(3)
+        logits = ours(tokens, cache=padded, padding_mask=real)
+        for row in range(3):
+            alone = ours.init_cache(1)
+            expected = ours(tokens[row, real[row]][None], cache=alone)[0]
+            torch.testing.assert_close(logits[row, real[row]], expected, atol=TOLERANCE, rtol=TOLERANCE)
+            for mine, theirs in zip(padded.tensors(), alone.tensors()):
+                torch.testing.assert_close(mine[row], theirs[0], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_step_and_long_generation(name):
+    """Past context_length the state goes on; nothing is cut, and it takes the bytes it took before the first token."""
+    ours = model(name)
+    prompt, sampling = [5, 6, 7], SamplingConfig(max_new_tokens=60, temperature=0)
+    tokens = generate_tokens(ours, prompt, sampling, stop_ids=())
+    assert tokens == generate_tokens(ours, prompt, sampling, stop_ids=(), packed=False)
+    assert tokens == clear_generate_tokens(ours, prompt, sampling, stop_ids=())
+    c = ours.config
+    with torch.inference_mode():
+        cache = ours.init_cache(1)
+        size = cache.n_bytes()
+        assert size == 4 * c.n_layers * (2 * c.d_model + 3 * c.d_attention)
+        logits = ours(torch.tensor([prompt]), cache=cache)[:, -1]
+        for token in tokens:
+            assert int(logits.argmax()) == token
+            logits = ours.step(torch.tensor([token]), cache)
+        assert cache.n_bytes() == size and cache.length == 63
+
+
+def test_training_in_pieces_ends_gradients_at_the_piece():
+    """The loss of a second piece has the gradient that it has when the state is simply given."""
+    ours = model()
+    tokens, _ = batch(ours.config, False)
+    cache = ours.init_cache(3)
+    ours(tokens[:, :11], cache=cache, targets=tokens[:, 1:12]).backward()
+    given = [state.clone() for state in cache.tensors()]
+    ours.zero_grad()
+    ours(tokens[:, 11:], cache=cache, targets=tokens[:, 11:]).backward()
+    grads = [weight.grad.clone() for weight in ours.parameters()]
+    fresh = ours.init_cache(3)
+    for state, value in zip(fresh.tensors(), given):
+        state.copy_(value)
+    ours.zero_grad()
+    ours(tokens[:, 11:], cache=fresh, targets=tokens[:, 11:]).backward()
+    assert all(torch.equal(grad, weight.grad) for grad, weight in zip(grads, ours.parameters()))
+
+
+def test_flops_against_the_counter():
+    """The counter sees the matrix products; ``context_flops_per_token`` is the rest, and the same for any context."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ours = model("wide-attention")
+    tokens, _ = batch(ours.config, False)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        ours(tokens)
+    elementwise = ours.context_flops_per_token(WIDTH)
+    assert counter.get_total_flops() == tokens.numel() * (ours.flops_per_token(WIDTH, training=False) - elementwise)
+    assert elementwise == 18 * 5 * 31 == ours.context_flops_per_token(8192)
+
+
+def test_bfloat16_decodes_like_float32_on_the_same_weights():
+    ours = model().bfloat16()
+    tokens, _ = batch(ours.config, False)
+    with torch.inference_mode():
+        cache = ours.init_cache(3)
+        assert cache.states[0]["numerator"].dtype == torch.float32
+        assert cache.states[0]["time_shift"].dtype == torch.bfloat16
+        pieces = [ours.step(tokens[:, t], cache) for t in range(WIDTH)]
+        expected = ours.float()(tokens)
+    assert (torch.stack(pieces, 1).float() - expected).abs().mean() < 0.02 * expected.abs().mean()
+
+
+@pytest.mark.parametrize(
+    "size, n_parameters",
+    [
+        ("169m", 169_342_464), ("430m", 430_397_440), ("1b5", 1_515_106_304), ("3b", 2_984_627_200),
+        ("7b", 7_392_649_216), ("14b", 14_148_597_760),
+    ],
+)  # fmt: skip
+def test_presets_have_the_published_numbers_of_parameters(size, n_parameters):
+    assert size in RWKV4_SIZES
+    with torch.device("meta"):
+        assert RWKV4(rwkv4_preset(size)).n_parameters() == n_parameters
+
+
+def test_impossible_configurations():
+    shape = {"vocab_size": 97, "context_length": 40, "n_layers": 1, "d_model": 36}
+    with pytest.raises(ValueError, match="is no published RWKV-4: use one of 169m"):
+        rwkv4_preset("2b")
+    with pytest.raises(ValueError, match="rescale_every is -1"):
+        RWKV4Config(**shape, rescale_every=-1)
+    with pytest.raises(ValueError, match="d_attention is 0"):
+        RWKV4Config(**shape, d_attention=0)
+
+
+def test_starting_weights():
+    """Decays spread from e^-5 to e^3, and a model fresh from its configuration knows nothing yet."""
+    ours = build_model(CONFIGS["untied"], seed=0)
+    for block in ours.blocks:
+        decay = block.time_mix.log_decay_A
+        assert decay[0] == -5 and decay[-1] == 3 and (decay.diff() > 0).all()
+    tokens, _ = batch(ours.config, False)
+    assert ours(tokens, targets=tokens).item() == pytest.approx(4.57, abs=0.05)
