@@ -179,6 +179,8 @@ TRAINED := $(if $(wildcard $(BASE_MODEL)),,$(BASE_MODEL))
 $(foreach week,6 7 8 9 10,$(eval NEEDS_week$(week) := $(TRAINED)))
 $(foreach week,1 2 3 4 5 6 7 8 9 10,$(eval $(call step_rule,week$(week),$(NEEDS_week$(week)))))
 $(foreach chapter,1 2 3 4 5 6 7 8,$(eval $(call step_rule,ch$(chapter),)))
+week4-flops: always | $(ENVIRONMENT)  # counts, and reads no text
+	$(run_step)
 
 # --- the whole job -----------------------------------------------------------------------------------
 .PHONY: demo generate report chat free-port

@@ -135,6 +135,12 @@ def test_a_step_builds_what_it_stands_on(sandbox):
     assert build(sandbox, "ch2-bpe") == ["bpe.py"]
 
 
+def test_a_step_that_reads_no_text_builds_none(sandbox):
+    folder = shutil.copytree(sandbox / "labs/week05_pretraining", sandbox / "labs/week04_architectures")
+    (folder / "pretrain.py").rename(folder / "flops.py")
+    assert build(sandbox, "week4-flops") == ["flops.py"]
+
+
 def test_two_steps_of_one_name_are_two_steps(sandbox):
     shutil.copytree(sandbox / "labs/week05_pretraining", sandbox / "labs/week04_architectures")
     assert build(sandbox, "week4-pretrain", "week5-pretrain")[-2:] == ["pretrain.py", "pretrain.py"]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scratch_llm.analysis.devices import nominal_peak
 from scratch_llm.data import IGNORE, Windows
 from scratch_llm.training.adamw import parameter_groups
 from scratch_llm.training.allocator import keep_freed_memory
@@ -111,7 +112,10 @@ class _Run:
         saved = load_checkpoint(self.checkpoints, log, device)
         self.dtype, reason = choose_dtype(config.precision, device)
         log(f"precision {reason}")
-        self.speed = Speedometer(model, windows, matmul_peak(device.type, self.dtype), config.steps)
+        peak, nominal = matmul_peak(device.type, self.dtype), nominal_peak(device, self.dtype)
+        if nominal is not None:
+            log(f"peak {peak / 1e12:,.0f} TFLOP/s measured, {nominal / 1e12:,.0f} in the data sheet: MFU is of the first")
+        self.speed = Speedometer(model, windows, peak, config.steps, nominal)
         compiled, reason = choose_compile(config.compile, self.speed.estimated_seconds, saved and saved["identity"]["compile"])
         log(f"compile {reason}")
         self.compute_loss = loss_function(model, device, self.dtype, compiled)

@@ -10,12 +10,16 @@ _CAUTIOUS_MFU = 0.35
 
 
 class Speedometer:
-    """Times steps: tokens per second, model FLOPs utilisation, time to go."""
+    """Times steps: tokens per second, model FLOPs utilisation, time to go.
 
-    def __init__(self, model, windows, peak_flops: float, steps: int):
+    ``peak_flops`` is the measured peak.  With ``nominal_flops``, the data sheet's, records also hold the utilisation that
+    others publish.
+    """
+
+    def __init__(self, model, windows, peak_flops: float, steps: int, nominal_flops: float | None = None):
         self.tokens_per_step = windows.batch_size * windows.context_length
         self.flops_per_token = getattr(model, "flops_per_token", lambda length: None)(windows.context_length)
-        self.peak_flops = peak_flops
+        self.peak_flops, self.nominal_flops = peak_flops, nominal_flops
         self.steps = steps
         self._times: list[float] = []
         self._started = 0.0
@@ -35,7 +39,10 @@ class Speedometer:
         tokens_per_second = self.tokens_per_step / self._times[-1]
         record = {"tokens_per_second": round(tokens_per_second, 1)}
         if self.flops_per_token:
-            record["mfu"] = round(tokens_per_second * self.flops_per_token / self.peak_flops, 4)
+            flops_per_second = tokens_per_second * self.flops_per_token
+            record["mfu"] = round(flops_per_second / self.peak_flops, 4)
+            if self.nominal_flops:
+                record["nominal_mfu"] = round(flops_per_second / self.nominal_flops, 4)
         return record
 
     def eta(self, step: int) -> float | None:
