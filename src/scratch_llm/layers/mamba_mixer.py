@@ -67,10 +67,10 @@ class MambaMixer(nn.Module):
     def _step(self, x_B1E, gate_B1E, delta_B1E, B_B1N, C_B1N, state_BNE) -> Tensor:
         """One token per row, from the scan on, in float32: (B, 1, D)."""
         A_NE = self.scaled_A() if self.packed_A_NE is None else self.packed_A_NE
-        x_BE, delta_BE, B_BN, C_BN = (part[:, 0].float() for part in (x_B1E, delta_B1E, B_B1N, C_B1N))
-        y_BE = selective_scan_step(x_BE, delta_BE, A_NE, B_BN, C_BN, state_BNE)
-        y_BE = y_BE.addcmul_(x_BE, self.D).mul_(F.silu(gate_B1E[:, 0]))
-        return self.out(y_BE.to(x_B1E.dtype))[:, None]
+        x_float = x_B1E.float()
+        y_B1E = selective_scan_step(x_float, delta_B1E, A_NE, B_B1N.float(), C_B1N.float(), state_BNE)
+        y_B1E = y_B1E.addcmul_(x_float, self.D).mul_(F.silu(gate_B1E))
+        return self.out(y_B1E.to(x_B1E.dtype))
 
     def scaled_A(self) -> Tensor:
         """What a step multiplies delta by: A^T log2(e), float32 (N, E)."""

@@ -64,11 +64,11 @@ def selective_scan(
 
 
 def selective_scan_step(
-    x_BE: Tensor, delta_BE: Tensor, A_NE: Tensor, B_BN: Tensor, C_BN: Tensor, state_BNE: Tensor
+    x_B1E: Tensor, delta_B1E: Tensor, A_NE: Tensor, B_B1N: Tensor, C_B1N: Tensor, state_BNE: Tensor
 ) -> Tensor:
-    """One token per row, all in float32: y (B, E).  ``state_BNE`` is overwritten; ``A_NE`` is A^T log2(e)."""
-    state_BNE.mul_((delta_BE[:, None] * A_NE).exp2_()).addcmul_(B_BN[:, :, None], (delta_BE * x_BE)[:, None])
-    return torch.bmm(C_BN[:, None], state_BNE)[:, 0]
+    """One token per row, all in float32: y (B, 1, E).  ``state_BNE`` is overwritten; ``A_NE`` is A^T log2(e)."""
+    state_BNE.mul_((delta_B1E * A_NE).exp2_()).addcmul_(B_B1N.mT, delta_B1E * x_B1E)
+    return torch.bmm(C_B1N, state_BNE)
 
 
 def _plan(x_BTE: Tensor, N: int) -> tuple[int, int, int]:
@@ -77,9 +77,14 @@ def _plan(x_BTE: Tensor, N: int) -> tuple[int, int, int]:
     B, T, E = x_BTE.shape
     if x_BTE.device.type != "cpu":
         return B, GPU_SEGMENT, GPU_BLOCK
-    threads = torch.get_num_threads()
+    threads = _n_threads()
     n_rows = max(1, min(B, STEP_NUMBERS * threads // (N * E)))
     return n_rows, max(1, min(T, MAX_SEGMENT, SEGMENT_NUMBERS * threads // (n_rows * N * E))), 1
+
+
+@torch.compiler.assume_constant_result
+def _n_threads() -> int:
+    return torch.get_num_threads()
 
 
 def _segments(T: int, segment: int, block: int) -> list[slice]:

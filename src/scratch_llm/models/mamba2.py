@@ -128,18 +128,19 @@ class Mamba2(StateSpaceModel):
 
     @classmethod
     def config_to_huggingface(cls, config: Mamba2Config) -> dict[str, Any]:
-        return state_space_to_huggingface(config) | {
+        # No limit is the reference's default too; it is left out, since JSON has no infinity.
+        limit = {} if config.dt_limit == (0.0, math.inf) else {"time_step_limit": [_json(b) for b in config.dt_limit]}
+        return state_space_to_huggingface(config) | limit | {
             "architectures": ["Mamba2ForCausalLM"],
             "model_type": "mamba2",
             "num_heads": config.n_heads,
             "head_dim": config.head_dim,
             "n_groups": config.n_groups,
             "chunk_size": config.chunk_size,
-            "time_step_limit": [_json(bound) for bound in config.dt_limit],
         }
 
 
-# JSON has no infinity; transformers writes {"__float__": "Infinity"}, and before version 5 a bare Infinity.
+# transformers writes {"__float__": "Infinity"}, and before version 5 a bare Infinity.
 
 
 def _number(bound: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -52,7 +53,7 @@ def test_clamped_step_sizes(tmp_path):
 
 
 def test_the_configuration_is_json_that_any_reader_takes(tmp_path):
-    """An infinite limit is written as transformers writes it, and read in its older spelling too."""
+    """No limit is left out, and read in transformers' spellings, old and new."""
     build_model(CONFIGS["tied"]).save_pretrained(tmp_path)
 
     def refuse(constant):
@@ -60,8 +61,11 @@ def test_the_configuration_is_json_that_any_reader_takes(tmp_path):
 
     values = json.loads((tmp_path / "config.json").read_text(), parse_constant=refuse)
     assert Mamba2.config_from_huggingface(values).dt_limit == (0.0, math.inf)
-    older = values | {"time_step_limit": json.loads("[0.0, Infinity]")}
-    assert Mamba2.config_from_huggingface(older) == CONFIGS["tied"]
+    for spelling in ("[0.0, Infinity]", '[0.0, {"__float__": "Infinity"}]'):
+        read = Mamba2.config_from_huggingface(values | {"time_step_limit": json.loads(spelling)})
+        assert read == CONFIGS["tied"]
+    half = Mamba2.config_to_huggingface(dataclasses.replace(CONFIGS["tied"], dt_limit=(0.1, math.inf)))
+    assert Mamba2.config_from_huggingface(json.loads(json.dumps(half, allow_nan=False))).dt_limit == (0.1, math.inf)
 
 
 @pytest.mark.parametrize("n_groups", [1, 3])
@@ -110,7 +114,7 @@ def test_decay_rates_are_left_alone_by_weight_decay():
 def test_published_sizes(name):
     """As many weights as the reference has for the same shape, and as the name says."""
     config = mamba2_preset(name)
-    values = Mamba2.config_to_huggingface(config) | {"time_step_limit": config.dt_limit}
+    values = Mamba2.config_to_huggingface(config)
     with torch.device("meta"):
         ours, theirs = Mamba2(config), transformers.Mamba2ForCausalLM(transformers.Mamba2Config(**values))
     assert ours.n_parameters() == theirs.num_parameters()
