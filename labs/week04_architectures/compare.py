@@ -24,8 +24,9 @@
 # 터미널에서는 `make week4-compare` 한 번이면 됩니다. 모델마다 따로 저장되므로 도중에 멈추어도 이어집니다.
 
 # %%
-from llm_workshop.architectures import ARCHITECTURES, equal_config, run_trials
 from llm_workshop.architectures.plots import cost_plot, decoding_plot, learning_plot
+from llm_workshop.architectures.shapes import ARCHITECTURES, equal_config
+from llm_workshop.architectures.trial import run_trials
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
 from llm_workshop.report import Report
@@ -54,6 +55,7 @@ report = Report(artifacts, "week04-compare", "4주차: 구조 비교")
 # 그래서 층수를 정해 두고, 전체 파라미터가 같아지는 폭을 찾습니다. 모델을 `meta` 장치에 만들면 메모리를 쓰지 않고도 개수를 셀 수 있습니다.
 
 # %%
+report.section("1. 공평하게 만들기")
 build_corpus(artifacts, force=False)
 tokenizer = ByteLevelBPE.load(build_tokenizer(artifacts, force=False))
 build_tokens(artifacts, force=False)
@@ -82,6 +84,7 @@ for name in compare.models:
 # $$ y_t = \sum_{e \in \mathrm{top}\text{-}k} g_{t,e}\, \mathrm{FFN}_e(x_t), \qquad k_s = W^{UK} c_s, \quad v_s = W^{UV} c_s $$
 
 # %%
+report.section("2. 학습")
 results = run_trials(artifacts)
 
 # %% [markdown]
@@ -92,6 +95,7 @@ results = run_trials(artifacts)
 # 비교 실험의 결론은 늘 **실험한 범위 안에서만** 성립합니다.
 
 # %%
+report.section("3. 얼마나 잘, 얼마나 빨리 배웠나")
 rows = [
     {
         "구조": result["title"],
@@ -128,6 +132,7 @@ report.figure(cost_plot(results), "cost", "학습 속도와 최대 메모리")
 # 몇 토큰부터 갈라지는지 그림에서 읽어 보세요. MLA는 시간이 아니라 **메모리**를 줄이려는 장치라는 것도 보입니다.
 
 # %%
+report.section("4. 문맥이 길어지면")
 first, last = min(compare.decode_contexts), max(compare.decode_contexts)
 costs = []
 for result in results.values():
@@ -145,7 +150,6 @@ print(f"\n구조          문맥 {first:,} → {last:,}에서 토큰 하나의 �
 for row in costs:
     values = list(row.values())
     print(f"{values[0]:12}  {values[1]:.3f} ms → {values[2]:.3f} ms ({values[3]:.2f}배), 캐시 {values[4]:,} KiB")
-report.heading("문맥이 길어지면")
 report.table(costs)
 report.figure(decoding_plot(results), "decoding", "토큰 하나를 더 쓰는 시간과 캐시 크기")
 report.save()

@@ -16,6 +16,7 @@ SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercise
 SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
 RUNS = {
     "labs/week03_tokenizers/tokenizer.py": SMALL,
+    "labs/week04_architectures/attention.py": SMALL,
     "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),
     "labs/week05_pretraining/pretrain.py": (
         *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
@@ -51,3 +52,12 @@ def test_the_form_of_a_lab(script):
     assert kinds[0] == "markdown" and notebook.cells[0].source.startswith("# ")
     assert kinds.count("markdown") >= 3 and kinds.count("code") >= 3
     assert "settings_from_command_line()" in "".join(c.source for c in notebook.cells if c.cell_type == "code")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_terminal_shows_where_a_lab_is(script):
+    """Each numbered heading of the text is announced by the code of its section, in the same order."""
+    text = script.read_text(encoding="utf-8")
+    headings = re.findall(r"^# ## (\d+)\. ", text, re.MULTILINE)
+    announced = re.findall(r'^report\.section\("(\d+)\. ', text, re.MULTILINE)
+    assert headings and announced == headings

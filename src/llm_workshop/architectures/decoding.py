@@ -59,6 +59,5 @@ def longer(model: LanguageModel, context_length: int) -> LanguageModel:
     with torch.device("meta"):
         twin = type(model)(dataclasses.replace(model.config, context_length=context_length))
     twin.load_state_dict(model.state_dict(), assign=True)
-    twin.to(model.device)
     twin.init_buffers()
     return twin.eval()

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from llm_workshop.report.plots import COLORS, INK, new_figure, read_metrics, series
 
@@ -45,7 +45,7 @@ def cost_plot(results: Results) -> Figure:
 
 
 def decoding_plot(results: Results) -> Figure:
-    """Time of one more token, and bytes of the cache, over the context; both axes logarithmic."""
+    """Time of one more token, and bytes of the cache, over the context."""
     figure, (time, memory) = new_figure(1, 2, width=5.4, height=3.6)
     for color, result in zip(COLORS, results.values()):
         contexts = [row["context"] for row in result["decoding"]]
@@ -55,11 +55,13 @@ def decoding_plot(results: Results) -> Figure:
     _name(memory, "캐시 크기 (한 문장)", "문맥 길이 (토큰)", "KiB")
     for axes in (time, memory):
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
         axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-    time.legend(loc="upper left")
+    time.set_ylim(bottom=0)
+    memory.set_yscale("log")
+    memory.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    memory.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=len(results))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def _moe_mla(width: int, inner: int | None, shared: dict) -> DeepseekV3Config:
 ARCHITECTURES = {
     "transformer": Architecture("Transformer", _transformer, HEAD_DIM, 8),
     "lstm": Architecture("LSTM", _lstm, 4),
-    "mamba": Architecture("Mamba", _mamba, 8),
+    "mamba": Architecture("Mamba", _mamba, 4),
     "rwkv": Architecture("RWKV-4", _rwkv, 16, 16),
     "moe-mla": Architecture("MoE + MLA", _moe_mla, HEAD_DIM, 8),
 }
@@ -87,10 +88,9 @@ def equal_config(name: str, n_parameters: int, **shared: Any) -> Any:
 
     def nearest(configure: Callable[[int], Any], step: int) -> int:
         """The multiple of ``step`` that comes nearest; the count grows with it."""
-        size = step
-        while count(configure(size + step)) <= n_parameters:
-            size += step
-        return min((size, size + step), key=lambda one: abs(count(configure(one)) - n_parameters))
+        sizes = range(step, 2**20 * step, step)
+        place = bisect.bisect_left(sizes, n_parameters, key=lambda size: count(configure(size)))
+        return min(sizes[max(0, place - 1)], sizes[place], key=lambda size: abs(count(configure(size)) - n_parameters))
 
     width = nearest(lambda size: kind.make(size, None, shared), kind.width_step)
     config = kind.make(width, None, shared)

@@ -19,6 +19,7 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.errors import install_one_line_errors
 from llm_workshop.memory import MemoryPeak
 from llm_workshop.settings import Settings, add_dials, load_settings
+from scratch_llm.analysis.parameters import active_parameters
 from scratch_llm.data import TokenFile, Windows
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -46,8 +47,8 @@ def run_trials(artifacts: Artifacts) -> dict[str, dict[str, Any]]:
 def run_in_child(name: str, settings: Settings) -> None:
     """One trial as a child process; its output appears as it comes.  RuntimeError where it fails."""
     changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
-    command = [sys.executable, "-m", "llm_workshop.architectures.trial", name, "--scale", settings.scale,
-               "--data", ",".join(settings.data), "--seed", str(settings.seed), *changed]
+    command = [sys.executable, "-m", "llm_workshop.architectures.trial", name, *changed, "--scale", settings.scale,
+               "--data", ",".join(settings.data), "--seed", str(settings.seed)]
     done = subprocess.run(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
     if done.returncode in (130, -2):
         raise KeyboardInterrupt
@@ -83,11 +84,6 @@ def trial(name: str, artifacts: Artifacts) -> None:
         model.save_pretrained(stage.folder)
         (stage.folder / "metrics.jsonl").write_bytes(result.metrics_path.read_bytes())
     artifacts.clear_work(stage_of(name))
-
-
-def active_parameters(model: Any) -> int:
-    """Parameters that one token meets: of a mixture of experts only the experts it is sent to."""
-    return model.n_parameters() - (model.n_inactive_parameters() if hasattr(model, "n_inactive_parameters") else 0)
 
 
 def training_config(settings: Settings) -> TrainingConfig:
