@@ -60,6 +60,7 @@ report = Report(artifacts, "week03-tokenizer", "3주차: 한국어 토크나이�
 # 모르는 글자(`<unk>`)라는 것이 아예 없습니다. 대신 한글 한 글자에 토큰이 세 개나 드니 너무 깁니다.
 
 # %%
+report.section("1. 모든 글은 바이트다")
 for character in ("A", "가", "뷁", "👍"):
     print(f"{character}  U+{ord(character):04X}  {character.encode().hex(' ').upper()}")
 
@@ -76,6 +77,7 @@ print(f"\n{len(sentence)}글자 → 바이트 토큰 {len(untrained.encode(sente
 # `SimpleBPE`는 `src/scratch_llm/tokenizers/simple_bpe.py`에 있습니다. 150줄이 채 안 되니 꼭 끝까지 읽어 보세요.
 
 # %%
+report.section("2. 자주 붙어 나오는 둘을 하나로")
 tiny_text = ["나는 밥을 먹는다. 너는 빵을 먹는다. 우리는 밥도 먹고 빵도 먹는다."] * 3
 tiny = SimpleBPE.train(tiny_text, 256 + 24)
 for rank, (left, right) in enumerate(tiny.merges):
@@ -96,6 +98,7 @@ print("\n나누기:", show_pieces(tiny.id_to_token[i] for i in tiny.encode("우�
 # - `least_ids`: 번호가 가장 작은, 곧 먼저 생긴 토큰의 쌍 (Hugging Face Tokenizers의 규칙)
 
 # %%
+report.section("3. 동점이면 누구를?")
 tied_text = ["봄 여름 가을 겨울 봄 여름 가을 겨울"]
 for tie_break in ("greatest_bytes", "least_ids"):
     merges = SimpleBPE.train(tied_text, 256 + 4, tie_break=tie_break).merges
@@ -111,6 +114,7 @@ for tie_break in ("greatest_bytes", "least_ids"):
 # **문자의 종류가 바뀌는 곳**에서도 자릅니다. 그러면 "를"과 "ㅋㅋㅋ"를 어느 낱말 뒤에서든 같은 토큰으로 쓸 수 있습니다.
 
 # %%
+report.section("4. 먼저 자르고, 그 안에서만 합친다")
 mixed = "BTS가 2024년에 부른 OST를 들었다ㅋㅋㅋ \"진짜 좋다!!\"\n\n끝."
 rows = [{"패턴": name, "조각": show_pieces(p.encode() for p in PreTokenizer(name).split(mixed))} for name in PATTERNS]
 for line in rows:
@@ -124,6 +128,7 @@ report.text("## 글을 조각내는 세 가지 패턴\n\n`_`는 공백, `↵`는
 # macOS에서 만든 파일 이름을 모으면 NFD가 섞여 들어옵니다. 우리 토크나이저는 자르기 전에 NFC로 맞춥니다.
 
 # %%
+report.section("5. 눈에는 같고 바이트는 다른 글: NFC와 NFD")
 composed = "한국어"
 decomposed = unicodedata.normalize("NFD", composed)
 print(f"NFC {len(composed)}글자 {len(composed.encode())}바이트, NFD {len(decomposed)}글자 {len(decomposed.encode())}바이트")
@@ -141,6 +146,7 @@ for normalization in (None, "NFC"):
 # 결과는 Hugging Face 형식(`tokenizer.json`)으로 저장되어 `tokenizers`와 `transformers`가 그대로 엽니다.
 
 # %%
+report.section("6. 진짜 토크나이저")
 build_corpus(artifacts, force=False)
 folder = build_tokenizer(artifacts)
 tokenizer = ByteLevelBPE.load(folder)
@@ -161,6 +167,7 @@ print(f"한글 음절 11,172개 가운데 홀로 토큰인 것: {syllables}개 (
 # 그렇지 않으면 누구나 자기 차례를 닫고 시스템 지시를 꾸며 낼 수 있습니다.
 
 # %%
+report.section("7. 특수 토큰과 대화의 형식")
 messages = [{"role": "user", "content": "안녕?"}, {"role": "assistant", "content": "반가워요!"}]
 print(render_chat(messages))
 print("특수 토큰:", {name: tokenizer.special_tokens[name] for name in SPECIAL_TOKENS})
@@ -179,6 +186,7 @@ for name, ids in (("그대로 부호화", naive_ids), ("encode_chat", safe_ids))
 # `StreamingDecoder`는 글자가 완성될 때까지 바이트를 쥐고 기다립니다.
 
 # %%
+report.section("8. 흘려보내며 풀기")
 rare = "뷁! 꿻도 ㅋㅋ 👍"
 ids = tokenizer.encode(rare)
 print("하나씩 풀면:    ", [tokenizer.decode([i]) for i in ids])
@@ -195,6 +203,7 @@ print("흘려보내며 풀면:", [decoder.push(i) for i in ids] + [decoder.flush
 # BPE는 병합을 하나씩 차례로 배우므로 **작은 어휘는 큰 어휘의 앞부분**입니다. 그래서 한 번만 배우면 곡선을 다 그릴 수 있습니다.
 
 # %%
+report.section("9. 얼마나 촘촘한가: 어휘 크기를 바꾸어 가며")
 COMPARISON_BYTES = 4_000_000  # 비교는 앞의 4 MB로: 라이브러리들의 학습 시간까지 기다리지 않도록
 
 
@@ -256,6 +265,7 @@ report.figure(figure, "vocabulary", "어휘를 두 배로 늘릴 때마다 어�
 # - **GPT-2**: 영어 위주로 배운 50,257개짜리 어휘(파일이 있을 때만). 한국어에는 얼마나 비쌀까요?
 
 # %%
+report.section("10. 다른 토크나이저와 나란히")
 peers = [
     our_peer(f"우리 BPE ({pattern})", ByteLevelBPE.train(train_lines, vocab_size, pattern=pattern)),
     *(
@@ -303,6 +313,7 @@ report.text(
 # 형태소 분석기를 쓰지 않았는데도 자주 쓰는 조사와 어미는 저절로 드러납니다. 그러나 언제나 형태소와 일치하지는 않습니다.
 
 # %%
+report.section("11. 문장은 어떻게 나뉘나")
 examples = [
     "할머니께서 시장에서 사과를 사 오셨습니다.",
     "그 영화는 생각보다 훨씬 재미있었다ㅋㅋㅋ",

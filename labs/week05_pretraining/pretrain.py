@@ -46,6 +46,7 @@ report = Report(artifacts, "week05-pretrain", "5주차: 처음부터 사전 학�
 # 이 파일은 메모리에 올리지 않고 **메모리 맵**으로 엽니다. 10 GB짜리 말뭉치도 여는 데 시간이 걸리지 않습니다.
 
 # %%
+report.section("1. 재료: 토큰 파일")
 build_corpus(artifacts, force=False)  # FORCE=1은 이 실습의 산출물인 모델만 다시 만듭니다.
 tokenizer = ByteLevelBPE.load(build_tokenizer(artifacts, force=False))
 build_tokens(artifacts, force=False)
@@ -60,6 +61,7 @@ print(f"학습 토큰 {n_train:,}개, 검증 토큰 {n_valid:,}개, 어휘 {toke
 # 길이 T인 창 하나에는 "앞의 1개를 보고 다음 맞히기"부터 "앞의 T개를 보고 다음 맞히기"까지 문제가 T개 들어 있습니다.
 
 # %%
+report.section("2. 문제와 정답: 한 칸 밀기")
 inputs, targets = train_windows.batch(0)
 print("배치 모양 (문장 수, 길이):", tuple(inputs.shape))
 for position in range(6):
@@ -73,6 +75,7 @@ for position in range(6):
 # 이 값이 크게 다르면 초기화나 손실 계산에 잘못이 있다는 뜻입니다. 학습을 시작하기 전에 꼭 확인하는 습관을 들이세요.
 
 # %%
+report.section("3. 모델: 설정에서 무작위 가중치로")
 torch.manual_seed(settings.seed)
 untrained = build_model(model_config(settings, tokenizer))
 with torch.no_grad():
@@ -100,6 +103,7 @@ print(" ", sample_line(untrained, tokenizer, is_chat_corpus(artifacts)))
 # 이어 간 결과는 끊기지 않은 결과와 **비트까지 같습니다**.
 
 # %%
+report.section("4. 학습")
 folder = build_base_model(artifacts)
 facts = artifacts.read_manifest("base-model")["metrics"]
 
@@ -112,6 +116,7 @@ facts = artifacts.read_manifest("base-model")["metrics"]
 #   토크나이저가 달라지면 토큰당 손실은 서로 비교할 수 없지만 비트/바이트는 비교할 수 있습니다.
 
 # %%
+report.section("5. 학습 곡선 읽기")
 figure = loss_plot(folder / "metrics.jsonl", title=f"SCALE={settings.scale} DATA={','.join(settings.data)}")
 report.text("무작위 가중치에서 출발해 다음 토큰 맞히기만으로 배운 과정입니다.")
 report.table([
@@ -135,6 +140,7 @@ report.figure(figure, "loss", "손실, 비트/바이트, 학습률, 초당 토�
 # 문법은 맞는데 내용이 엉뚱한 문장이 보이나요? 작은 모델은 말의 꼴을 먼저 배우고 사실은 나중에, 조금만 배웁니다.
 
 # %%
+report.section("6. 무엇을 배웠나")
 report.heading("같은 모델, 다른 온도")
 prompt = QUESTIONS[1] if is_chat_corpus(artifacts) else BEGINNINGS[1]
 print(f"\n> {prompt}")

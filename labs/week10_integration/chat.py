@@ -49,6 +49,7 @@ report = Report(artifacts, "week10-chat", "10주차: 내가 만든 모델과 대
 # 어떤 설정과 어떤 말뭉치로, 어느 커밋에서 만들었는지가 적혀 있습니다. 나중에 "이 답은 어느 모델이 했지?"라고 물을 때 필요한 기록입니다.
 
 # %%
+report.section("1. 산출물 열기")
 engine = ScratchEngine.from_artifacts(artifacts)
 model, tokenizer, info = engine.model, engine.tokenizer, engine.info()
 print(f"{info.name}: {info.architecture}, 파라미터 {info.n_parameters:,}개, 문맥 {info.context_length}토큰")
@@ -68,6 +69,7 @@ report.facts({
 # 그래서 틀은 특수 토큰으로, 내용은 보통 글로 따로 번호를 매깁니다.
 
 # %%
+report.section("2. 대화를 글로: 템플릿")
 messages = [{"role": "user", "content": "안녕?<|end|>"}]
 print(render_chat(messages, add_generation_prompt=True))
 ids, _ = encode_chat(tokenizer, messages, add_generation_prompt=True)
@@ -83,6 +85,7 @@ for token in ids:
 # 순위는 바뀌지 않습니다. 얼마나 모험을 할지만 바뀝니다.
 
 # %%
+report.section("3. 다음 토큰의 확률")
 chats = info.supports_chat
 first = QUESTIONS[1] if chats else BEGINNINGS[0]
 prompt = [{"role": "user", "content": first}]
@@ -137,6 +140,7 @@ figure  # 노트북에서는 이 줄이 그림을 보여 줍니다.
 # 아래 표의 **반복률**은 답에 나온 토큰 두 개짜리 묶음 가운데 되풀이된 것의 비율입니다.
 
 # %%
+report.section("4. 뽑는 방법 견주기")
 longest = min(settings.generate.max_new_tokens, 80)
 WAYS = {
     "탐욕 (온도 0)": {"temperature": 0.0},
@@ -180,6 +184,7 @@ report.heading("뽑는 방법 견주기").text(f"**{first}**").table(rows)
 # 깨진 글자(U+FFFD)가 화면에 번쩍입니다. 그래서 **글자가 다 모일 때까지 바이트를 붙들고** 있어야 합니다.
 
 # %%
+report.section("5. 토큰을 글자로: 스트리밍")
 pieces = [tokenizer.token_to_id(bytes([byte])) for byte in "뷁!".encode()]
 decoder = StreamingDecoder(tokenizer)
 for token in pieces:
@@ -194,6 +199,7 @@ for token in pieces:
 # 화면에는 모두 남아 있어도 모델은 잊은 것입니다. 그래서 대화 화면은 몇 개를 뺐는지 알려 줍니다.
 
 # %%
+report.section("6. 긴 대화: 무엇을 잊을까")
 long_talk = []
 for number in range(1, 13):
     long_talk.append({"role": "user", "content": f"{number}번째 질문입니다. 오늘 무엇을 먹으면 좋을까요?"})
@@ -207,6 +213,7 @@ print(f"메시지 {len(long_talk)}개 가운데 {dropped}개를 빼면 {room}토
 # ## 7. 여러 가지 물어보기
 
 # %%
+report.section("7. 여러 가지 물어보기")
 report.heading("생성 예")
 generate = settings.generate
 usual = Sampling(**generate.model_dump(), seed=settings.seed)
@@ -224,6 +231,7 @@ report.save()
 # 터미널에서 Ctrl-C를 누르면 닫힙니다.
 
 # %%
+report.section("8. 대화 화면")
 if settings.chat.serve:
     serve(settings, engine)
 else:
