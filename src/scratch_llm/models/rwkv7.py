@@ -144,8 +144,8 @@ class RWKV7(RecurrentModel):
 
     def context_flops_per_token(self, context_length: int) -> int:
         """``8 H d^2`` per layer, whatever the context: the four products with the d x d state (``wkv7_step``: what is
-        found under a key, what is taken out and put in, what is read).  The chunked form does the same in other
-        products, about as many."""
+        found under a key, what is taken out and put in, what is read).  The chunked form does the same work in other
+        products; how many depends on the length of a chunk."""
         c = self.config
         return c.n_layers * 8 * c.n_heads * c.head_dim**2
 
