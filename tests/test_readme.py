@@ -73,8 +73,8 @@ def test_compose_commands_name_real_services():
             assert profile in services[service]["profiles"]
 
 
-def test_the_python_example_runs(tmp_path, capsys):
-    """The transformers snippet of both READMEs, on a tiny model in place of the laptop's."""
+def test_the_python_examples_run(tmp_path, capsys):
+    """The snippets of both READMEs, on a tiny model in place of the laptop's."""
     from llm_workshop.artifacts import Artifacts
     from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 
@@ -83,8 +83,9 @@ def test_the_python_example_runs(tmp_path, capsys):
     artifacts = Artifacts(load_settings("smoke", overrides=overrides), root=tmp_path)
     for build in (build_corpus, build_tokenizer, build_tokens, build_base_model):
         build(artifacts)
-    snippets = [re.search(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)[1] for name in ("README.md", "README.ko.md")]
-    assert snippets[0] == snippets[1]
-    code = snippets[0].replace("artifacts/laptop/base-model", str(artifacts.path("base-model")))
-    exec(compile(code, "README.md", "exec"), {})
+    english, korean = (re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL) for name in ("README.md", "README.ko.md"))
+    assert english == korean and len(english) == 2
+    for snippet in english:
+        code = snippet.replace("artifacts/laptop/base-model", str(artifacts.path("base-model")))
+        exec(compile(code, "README.md", "exec"), {})
     assert "<|assistant|>" in capsys.readouterr().out
