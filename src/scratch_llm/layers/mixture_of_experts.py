@@ -107,8 +107,7 @@ def sorted_experts(
     """``clear_experts``, fast: (N, D) -> (N, D), in the dtype of ``x_ND`` (or of autocast)."""
     device = x_ND.device.type
     if device != "meta" and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        x_ND, gate_up, down = x_ND.to(dtype), gate_up.to(dtype), down.to(dtype)
+        x_ND = x_ND.to(torch.get_autocast_dtype(device))
     order_P = experts_Nk.flatten().argsort(stable=True)
     if device == "meta":  # nothing is known of the choices but their number: the visits fall evenly
         share = len(order_P) / len(gate_up)
@@ -127,6 +126,7 @@ def _library_experts(
 ) -> Tensor:
     """By the library's grouped product, which never waits for the GPU to tell how many tokens each expert has."""
     offsets = ends.to(torch.int32)
+    gate_up, down = gate_up.to(x_ND.dtype), down.to(x_ND.dtype)
     hidden = F.grouped_mm(x_ND[tokens_P], gate_up.transpose(1, 2), offs=offsets)
     gate, up = hidden.chunk(2, dim=-1)
     out = F.grouped_mm(F.silu(gate) * up * weights_P[:, None], down.transpose(1, 2), offs=offsets)
@@ -136,7 +136,9 @@ def _library_experts(
 class _SortedExperts(torch.autograd.Function):
     """One expert after the other over its slice of the sorted visits, all its steps while the data is in the cache.
 
-    The router's weight multiplies the inner activation (width F) and not the output: down is linear.
+    Weights that are kept in another dtype (autocast) are converted one expert at a time, and so are their gradients: a
+    copy of all would be read from memory and not from the cache.  The router's weight multiplies the inner activation
+    (width F) and not the output: down is linear.
     """
 
     @staticmethod
@@ -144,10 +146,10 @@ class _SortedExperts(torch.autograd.Function):
         y_ND, hidden = torch.zeros_like(x_ND), []
         for expert, start, end in _slices(ends):
             tokens = tokens_P[start:end]
-            hidden.append(product(x_ND[tokens], gate_up[expert]))
+            hidden.append(product(x_ND.index_select(0, tokens), gate_up[expert].to(x_ND.dtype)))
             gate, up = hidden[-1].chunk(2, dim=-1)
             inner = F.silu(gate).mul_(up).mul_(weights_P[start:end, None])
-            y_ND.index_add_(0, tokens, product(inner, down[expert]))
+            y_ND.index_add_(0, tokens, product(inner, down[expert].to(x_ND.dtype)))
         ctx.save_for_backward(x_ND, weights_P, gate_up, down, tokens_P, *hidden)
         ctx.ends = ends
         return y_ND
@@ -156,23 +158,26 @@ class _SortedExperts(torch.autograd.Function):
     def backward(ctx, grad_ND):
         """With g = dL/dy of an expert's tokens and a = silu(gate) * up: da = w (g down), dw = rowsum(a * (g down))."""
         x_ND, weights_P, gate_up, down, tokens_P, *hidden = ctx.saved_tensors
+        dtype, d_ff = x_ND.dtype, down.shape[2]
         grad_x, grad_weights = torch.zeros_like(x_ND), torch.empty_like(weights_P)
-        # Experts without a visit keep their zeros.
-        grad_gate_up, grad_down = torch.zeros_like(gate_up), torch.zeros_like(down)
-        for (expert, start, end), pre in zip(_slices(ctx.ends), hidden):
+        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
+        visited = _slices(ctx.ends)
+        for expert in set(range(len(down))) - {expert for expert, _, _ in visited}:
+            grad_gate_up[expert].zero_(), grad_down[expert].zero_()
+        for (expert, start, end), pre in zip(visited, hidden):
             tokens, w = tokens_P[start:end], weights_P[start:end, None]
-            g, (gate, up) = grad_ND[tokens], pre.chunk(2, dim=-1)
+            g, (gate, up) = grad_ND.index_select(0, tokens), pre.chunk(2, dim=-1)
             silu = F.silu(gate)
             inner = silu * up
-            grad_inner = product(g, down[expert].t())
+            grad_inner = product(g, down[expert].to(dtype).t())
             grad_weights[start:end] = (grad_inner * inner).sum(dim=-1)
-            grad_down[expert] = product(g.t(), inner.mul_(w).t())
+            product(g.t(), inner.mul_(w).t(), out=grad_down[expert])
             grad_inner *= w
             grad_pre = torch.empty_like(pre)
-            torch.mul(grad_inner, silu, out=grad_pre[:, silu.shape[1] :])
-            grad_pre[:, : silu.shape[1]] = torch.ops.aten.silu_backward(grad_inner.mul_(up), gate)
-            grad_gate_up[expert] = product(grad_pre.t(), x_ND[tokens].t())
-            grad_x.index_add_(0, tokens, product(grad_pre, gate_up[expert].t()))
+            torch.mul(grad_inner, silu, out=grad_pre[:, d_ff:])
+            grad_pre[:, :d_ff] = torch.ops.aten.silu_backward(grad_inner.mul_(up), gate)
+            product(grad_pre.t(), x_ND.index_select(0, tokens).t(), out=grad_gate_up[expert])
+            grad_x.index_add_(0, tokens, product(grad_pre, gate_up[expert].to(dtype).t()))
         return grad_x, grad_weights, grad_gate_up, grad_down, None, None
 
 
@@ -182,15 +187,19 @@ def _slices(ends: list[int]) -> list[tuple[int, int, int]]:
     return [(expert, start, end) for expert, (start, end) in enumerate(zip(starts, ends)) if end > start]
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a b^T``, without gradient: (m, i), (n, i) -> (m, n).
+def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """``a b^T``, without gradient: (m, i), (n, i) -> (m, n); ``out`` may be of another dtype.
 
     oneDNN's float32 product takes half the time of MKL's, torch's default, on a CPU that MKL does not use AVX-512 on
     (Zen 5: 0.78 against 1.77 ms for m, n, i = 512, 512, 384).
     """
     if a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return a @ b.t()
+        result = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    elif out is not None and out.dtype == a.dtype:
+        return torch.mm(a, b.t(), out=out)
+    else:
+        result = a @ b.t()
+    return result if out is None else out.copy_(result)
 
 
 class PackedExperts(nn.Module):
