@@ -13,26 +13,36 @@ from scratch_llm.layers.block_attention import block_attention
 from scratch_llm.layers.cache import Cache
 from scratch_llm.layers.feed_forward import GeGLU, GELUFeedForward, SwiGLU
 from scratch_llm.layers.kv_cache import GrowingKVCache, KVCache
+from scratch_llm.layers.latent_attention import LatentAttention
+from scratch_llm.layers.latent_cache import LatentCache
 from scratch_llm.layers.loss import linear_cross_entropy
+from scratch_llm.layers.mixture_of_experts import Experts, MixtureOfExperts
 from scratch_llm.layers.norms import LayerNorm, RMSNorm
 from scratch_llm.layers.rope_scaling import LinearScaling, Llama3Scaling, RopeScaling, YarnScaling
 from scratch_llm.layers.rotary import apply_rotary, half_to_interleaved, interleaved_to_half, rotary_tables
+from scratch_llm.layers.routing import SigmoidRouter, SoftmaxRouter
 from scratch_llm.layers.sliding_cache import SlidingKVCache
 from scratch_llm.layers.state_cache import StateCache
 
 __all__ = [
     "Cache",
+    "Experts",
     "GELUFeedForward",
     "GeGLU",
     "GroupedQueryAttention",
     "GrowingKVCache",
     "KVCache",
+    "LatentAttention",
+    "LatentCache",
     "LayerNorm",
     "LinearScaling",
     "Llama3Scaling",
+    "MixtureOfExperts",
     "RMSNorm",
     "RopeScaling",
+    "SigmoidRouter",
     "SlidingKVCache",
+    "SoftmaxRouter",
     "StateCache",
     "SwiGLU",
     "YarnScaling",
