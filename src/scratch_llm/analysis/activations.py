@@ -6,15 +6,14 @@ storages that were saved is what a step of that model would hold.
 
 What is saved depends on the kernels.  ``kernels="fused"`` counts as on a GPU: FlashAttention keeps its inputs, its output
 and one number per query instead of T x T probabilities (Dao et al. 2022, section 3.1), a fused RMSNorm keeps its input.
-``kernels="plain"`` counts attention written out.
+``kernels="plain"`` counts attention written out, the rest as before.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +79,12 @@ def count_activations(
         raise ValueError(f"the model is {model.dtype}: give its configuration to count in {dtype}")
     shape = batch_size, context_length or model.config.context_length
     tokens_BT = torch.zeros(shape, dtype=torch.long, device=model.device)
-    fused = model.device.type == "meta" and kernels == "fused"
+    # On a device that computes, the model's own kernels are what is to be measured.
+    stand_ins = _FusedKernels(kernels == "fused") if model.device.type == "meta" else nullcontext()
     was_training = model.training
     model.train()
     try:
-        with _Recorder(model) as recorder, _fused_kernels(fused):
+        with _Recorder(model) as recorder, stand_ins:
             loss = model(tokens_BT, targets=tokens_BT)
         result = recorder.result()
         del loss  # kept alive until here: a freed storage's address is given out again
@@ -164,21 +164,16 @@ class _Saved:
 # -- kernels as a GPU has them ------------------------------------------------------------------------
 
 
-@contextmanager
-def _fused_kernels(on: bool) -> Iterator[None]:
-    if not on:
-        yield
-        return
-    with _FusedKernels():
-        yield
-
-
 class _FusedKernels(TorchFunctionMode):
-    """Attention and RMSNorm save what their fused GPU kernels save."""
+    """RMSNorm, and attention where asked for, save what their fused GPU kernels save."""
+
+    def __init__(self, attention: bool):
+        super().__init__()
+        self.attention = attention
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if function is F.scaled_dot_product_attention:
+        if self.attention and function is F.scaled_dot_product_attention:
             return _Flash.apply(*args[:3])
         if function is F.rms_norm:
             weight = args[2] if len(args) > 2 else kwargs.get("weight")
