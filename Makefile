@@ -200,7 +200,7 @@ report: $(ENVIRONMENT)
 # --- work on the workshop itself ---------------------------------------------------------------------
 .PHONY: test lint bench notebooks jupyter shell lock
 test: $(ENVIRONMENT)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n logical $(ARGS)
 lint: $(ENVIRONMENT)
 	@$(PYTHON) -m ruff check .
 	@PYTHONPATH=src $(dir $(PYTHON))lint-imports

@@ -42,7 +42,7 @@ def _transformer(width: int, inner: int | None, shared: dict) -> LlamaConfig:
 
 def _lstm(width: int, inner: int | None, shared: dict) -> LSTMConfig:
     # Depth helps an LSTM less than width: two layers, as in Merity et al. 2018, whatever the others have.
-    return LSTMConfig(**shared | {"n_layers": min(2, shared["n_layers"])}, d_model=width)
+    return LSTMConfig(**shared | {"n_layers": min(2, shared["n_layers"])}, d_model=width, output_norm=True)
 
 
 def _mamba(width: int, inner: int | None, shared: dict) -> MambaConfig:

@@ -167,6 +167,9 @@ class LanguageModel(nn.Module, ABC):
         matrices = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
         return matrices + (self.head_weight.numel() if getattr(self, "lm_head", None) is None else 0)
 
+    def after_step(self) -> None:
+        """Called by the training loop after each step of the optimiser; here nothing (see ``DeepseekV3``)."""
+
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Write a Hugging Face folder; see ``scratch_llm.weights.save_model``."""
         from scratch_llm.weights import save_model

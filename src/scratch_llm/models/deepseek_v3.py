@@ -97,8 +97,8 @@ class DeepseekV3Config(TransformerConfig):
 class DeepseekV3(SparseModel, Transformer):
     """A DeepSeek-V3-shaped language model; see ``LanguageModel.forward`` for its use.
 
-    In training mode a forward pass with targets counts the load of each expert; call ``update_router_biases`` after each
-    step of the optimiser.
+    In training mode a forward pass with targets counts the load of each expert; ``after_step``, which the training loop
+    calls, moves the routers' biases by it.
     """
 
     model_type = "deepseek_v3"
@@ -162,6 +162,9 @@ class DeepseekV3(SparseModel, Transformer):
         for router, routing in taken:
             router.count(routing, real_N)
         return loss
+
+    def after_step(self) -> None:
+        self.update_router_biases()
 
     def update_router_biases(self, rate: float = 0.001) -> None:
         """``SigmoidRouter.update_bias`` in each layer; 0.001 is DeepSeek-V3's rate (section 4.2)."""

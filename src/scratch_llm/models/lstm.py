@@ -34,6 +34,9 @@ class LSTMConfig(ModelConfig):
     """Shape of an LSTM language model.  ``context_length`` is the length of the pieces it is trained on; the state has no
     limit."""
 
+    init_std: float = 0.1
+    """Standard deviation of the starting embeddings: larger than in models whose blocks begin with a norm, since here
+    nothing else makes them large enough to move the gates."""
     d_hidden: int | None = None
     """Width of hidden states and cells.  None: d_model.  Where it is another, a projection leads back to d_model."""
     output_norm: bool = False

@@ -80,6 +80,7 @@ def train(
                 group["lr"] = learning_rate
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
+            run.after_step()
             run.step += 1
             record = {"step": run.step, "loss": loss, "learning_rate": learning_rate, "grad_norm": grad_norm,
                       **run.speed.stop(), "seconds": round(run.seconds, 3)}
@@ -128,6 +129,11 @@ class _Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
             log(f"resuming after step {self.step}")
+
+    def after_step(self) -> None:
+        """What a model does between steps, such as balancing its experts."""
+        if hasattr(self.model, "after_step"):
+            self.model.after_step()
 
     @property
     def seconds(self) -> float:
