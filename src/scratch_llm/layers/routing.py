@@ -46,6 +46,21 @@ class SoftmaxRouter(nn.Module):
             weights_Nk = weights_Nk / weights_Nk.sum(dim=-1, keepdim=True)
         return Routing(weights_Nk.to(logits_NE.dtype), experts_Nk, logits_NE)
 
+    def packed(self, n_rows: int) -> SoftmaxRouter:
+        """For decoding: the k largest logits first, as a softmax over them is the renormalised one over all."""
+        from scratch_llm.generation.packing import pack_children
+
+        twin = pack_children(self, n_rows)
+        if self.renormalise:
+            object.__setattr__(twin, "forward", lambda x_ND: _route_by_logits(twin.gate(x_ND), self.top_k))
+        return twin
+
+
+def _route_by_logits(logits_NE: Tensor, top_k: int) -> Routing:
+    largest_Nk, experts_Nk = logits_NE.topk(top_k, dim=-1)
+    weights_Nk = torch.softmax(largest_Nk, dim=-1, dtype=torch.float32)
+    return Routing(weights_Nk.to(logits_NE.dtype), experts_Nk, logits_NE)
+
 
 class SigmoidRouter(nn.Module):
     """DeepSeek-V3's router (2024, section 2.1.2, eq. 12 to 16): independent gates, balanced by a bias.
