@@ -24,9 +24,11 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +44,7 @@ INSTALL = ".venv/bin/python -m pip install --no-deps --target .envs/bench -r env
 CONTEXT = 256
 BATCHES = {"15M": 16, "100M": 4}
 MFU_TARGET = 0.5
+PATIENCE = 150  # seconds; a recurrence written as a loop over time compiles for hours
 PRECISIONS = ("float32", "bf16", "bf16-true")
 
 
@@ -68,10 +71,14 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{command} {number}\n")
             self._process.stdin.flush()
+        watchdog = threading.Timer(PATIENCE, self._process.kill)
+        watchdog.start()
         line = self._process.stdout.readline()
+        watchdog.cancel()
         if not line:
             lines = self._process.stderr.read().strip().splitlines() or ["no message"]
-            raise RuntimeError(lines[-1])
+            late = self._process.wait(timeout=60) == -signal.SIGKILL
+            raise RuntimeError(f"no answer in {PATIENCE} s (a few steps, and the compilation)" if late else lines[-1])
         return json.loads(line)
 
     def close(self) -> None:
@@ -283,14 +290,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", metavar="NAME", help=f"which of {', '.join(SHAPES)} (default: all)")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["15M"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="which to try (default: all)")
-    parser.add_argument("--compiled-only", action="store_true", help="leave out the eager modes")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--compiled-only", action="store_true", help="leave out the eager modes")
+    only.add_argument("--eager-only", action="store_true", help="leave out the compiled modes")
     parser.add_argument("--worker", nargs=3, metavar=("NAME", "PRECISION", "COMPILED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         name, precision, compiled = options.worker
         work(name, precision, compiled == "1")
     else:
-        compilations = (True,) if options.compiled_only else (False, True)
+        compilations = (True,) if options.compiled_only else (False,) if options.eager_only else (False, True)
         print(markdown(run(options.quick, options.models, options.sizes, tuple(options.precisions), compilations)))
 
 

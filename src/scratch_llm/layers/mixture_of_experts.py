@@ -114,11 +114,36 @@ def sorted_experts(
         ends = torch.tensor([round(share * (expert + 1)) for expert in range(len(gate_up))], device="cpu")
     else:
         ends = torch.bincount(experts_Nk.flatten(), minlength=len(gate_up)).cumsum(0)
+    weights_P, rounding = weights_Nk.flatten().to(x_ND.dtype), visits_rounding(len(order_P) / len(gate_up))
+    if device == "cpu" and rounding > 1:
+        order_P, real_P, ends = round_up_visits(order_P, ends, rounding)
+        weights_P = weights_P[order_P] * real_P
+    else:
+        weights_P = weights_P[order_P]
     tokens_P = order_P // experts_Nk.shape[1]
-    weights_P = weights_Nk.flatten()[order_P].to(x_ND.dtype)
     if device == "cuda" and all(width * x_ND.element_size() % 16 == 0 for width in down.shape[1:]):
         return _library_experts(x_ND, weights_P, tokens_P, ends, gate_up, down)
     return _SortedExperts.apply(x_ND, weights_P, gate_up, down, tokens_P, ends.tolist())
+
+
+def visits_rounding(mean_visits: float) -> int:
+    """To which multiple the visits of an expert are rounded up on a CPU.
+
+    oneDNN makes a program for each shape it meets, at some 5 ms, and experts meet another number of tokens at every
+    step.  Rounded, the shapes repeat; what is computed in vain stays below a tenth.
+    """
+    return next((multiple for multiple in (64, 32, 16) if mean_visits >= 8 * multiple), 1)
+
+
+def round_up_visits(order_P: Tensor, ends: Tensor, multiple: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorted visits with repetitions that fill each expert's part up to a multiple: visits, which are real, new ends."""
+    sizes = ends.diff(prepend=ends.new_zeros(1))
+    rounded = (sizes + multiple - 1) // multiple * multiple
+    new_ends = rounded.cumsum(0)
+    expert_P = torch.repeat_interleave(rounded)
+    place_P = torch.arange(len(expert_P)) - (new_ends - rounded)[expert_P]
+    old_P = (ends - sizes)[expert_P] + place_P.minimum(sizes[expert_P] - 1)
+    return order_P[old_P], place_P < sizes[expert_P], new_ends
 
 
 def _library_experts(

@@ -13,8 +13,10 @@ from scratch_llm.layers.mixture_of_experts import (
     MixtureOfExperts,
     PackedExperts,
     product,
+    round_up_visits,
     sorted_experts,
     take_routings,
+    visits_rounding,
 )
 from scratch_llm.layers.routing import (
     Routing,
@@ -290,3 +292,29 @@ def test_cuda_agrees_with_cpu(dtype, width):
     tolerance = 1e-4 if dtype == torch.float32 else 0.03
     for mine, other in zip(got, expected):
         assert (mine.float().cpu() - other).norm() <= tolerance * other.norm()
+
+
+@pytest.mark.parametrize("n_tokens", [300, 1000])
+def test_visits_are_rounded_up_without_effect(n_tokens):
+    """Many tokens and a lopsided router: shapes repeat on a CPU, values and gradients stay those of the loop."""
+    torch.manual_seed(0)
+    experts = Experts(4, 2, 12, 10)
+    experts.init_weights(0.3, 0.3)
+    logits = torch.randn(n_tokens, 4) + torch.tensor([2.0, 0.5, 0.0, -9.0])
+    weights, chosen = logits.softmax(-1).topk(2, dim=-1)
+    routing = Routing(weights.requires_grad_(), chosen, logits)
+    x = torch.randn(n_tokens, 12, requires_grad=True)
+    assert visits_rounding(n_tokens * 2 / 4) > 1
+    results = []
+    for forward in (experts.forward, experts.clear_forward):
+        y = forward(x, routing)
+        results.append((y, *torch.autograd.grad(y.square().sum(), (x, weights, experts.gate_up, experts.down))))
+    for mine, clear in zip(*results):
+        torch.testing.assert_close(mine, clear, atol=1e-4, rtol=1e-4)
+
+    order = chosen.flatten().argsort(stable=True)
+    ends = torch.bincount(chosen.flatten(), minlength=4).cumsum(0)
+    visits, real, new_ends = round_up_visits(order, ends, 16)
+    assert torch.equal(visits[real], order) and len(visits) == int(new_ends[-1])
+    assert (new_ends % 16 == 0).all()
+    assert torch.equal(chosen.flatten()[visits], torch.repeat_interleave(new_ends.diff(prepend=torch.zeros(1, dtype=int))))
