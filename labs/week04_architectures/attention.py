@@ -17,7 +17,7 @@
 # **어텐션**은 토큰마다 "누구의 말을 얼마나 들을지"를 숫자로 정하고, 그 비율대로 섞는 계산입니다.
 #
 # 한국어 문장 하나를 놓고, 가중치가 하나도 없는 가장 단순한 꼴에서 시작해 한 단계씩 보태 갑니다.
-# 마지막에는 같은 멀티헤드 어텐션을 열두 가지로 구현해 답이 같은지 증명하고, 무엇이 왜 빠른지 잽니다.
+# 마지막에는 같은 멀티헤드 어텐션을 열두 가지로 구현해 답이 같은지 확인하고, 무엇이 왜 빠른지 잽니다.
 #
 # 글자 T는 토큰 수, D는 벡터의 너비, H는 머리 수, d는 머리 하나의 너비입니다.
 
@@ -65,7 +65,7 @@ report = Report(artifacts, "week04-attention", "4주차: 어텐션을 한 단계
 # %% [markdown]
 # ## 1. 문장을 벡터로
 #
-# 어텐션은 벡터를 먹습니다. 아직 학습한 모델이 없으니 **세기만 해서** 벡터를 만듭니다. 어떤 토큰 곁에 어떤 토큰이 얼마나 자주
+# 어텐션의 입력은 벡터입니다. 아직 학습한 모델이 없으니 **세기만 해서** 벡터를 만듭니다. 어떤 토큰 곁에 어떤 토큰이 얼마나 자주
 # 오는지 세고(점별 상호정보량, PMI), 그 큰 표를 특잇값 분해로 줄입니다.
 #
 # $$\mathrm{PMI}(i,j)=\log\frac{p(i,j)}{p(i)\,p(j)}$$
@@ -120,8 +120,8 @@ report.text(f"**{sentence}**\n\n토큰 벡터는 말뭉치에서 이웃을 세�
 # %% [markdown]
 # ## 2. 가중치 없는 어텐션
 #
-# 세 걸음입니다. **점수**는 두 벡터의 내적입니다. 같은 쪽을 볼수록 큽니다. **소프트맥스**는 점수를 합이 1인 무게로 바꿉니다.
-# **문맥 벡터**는 그 무게로 잰 평균입니다.
+# 세 걸음입니다. **점수**는 두 벡터의 내적입니다. 같은 쪽을 볼수록 큽니다. **소프트맥스**는 점수를 합이 1인 무게(어텐션 가중치)로 바꿉니다.
+# **문맥 벡터**는 그 무게로 낸 평균입니다.
 #
 # $$s_{ij}=x_i\cdot x_j,\qquad a_{ij}=\frac{e^{s_{ij}}}{\sum_k e^{s_{ik}}},\qquad c_i=\sum_j a_{ij}\,x_j$$
 #
@@ -196,7 +196,7 @@ figure
 # $$c_i=\sum_j \mathrm{softmax}_j\!\left(\frac{q_i\cdot k_j}{\sqrt d}\right)v_j$$
 #
 # 서술어는 "내 주어가 어디 있지?"라고 묻고, "할머니께서"는 "나는 높임을 받는 주어야"라고 답하는 식입니다. 무엇을 묻고 답할지는 학습이 정합니다.
-# 맨 행렬(`nn.Parameter`)로 쓴 것과 `nn.Linear`로 쓴 것은 같은 함수입니다. `nn.Linear`는 무게를 **전치해서** 들고 있다는 것만 다릅니다.
+# 맨 행렬(`nn.Parameter`)로 쓴 것과 `nn.Linear`로 쓴 것은 같은 함수입니다. `nn.Linear`는 가중치를 **전치해서** 들고 있다는 것만 다릅니다.
 
 # %%
 report.section("4. 쿼리, 키, 밸류")
@@ -240,7 +240,7 @@ print(f"마지막 토큰을 바꾸었을 때 앞 토큰들의 출력 변화: {(b
 figure, (left, right) = new_figure(1, 2, height=4.2)
 heat_map(left, torch.softmax(scores, dim=-1).tolist(), labels, "가리기 전 (무작위 q, k)")
 heat_map(right, infinite.tolist(), labels, "−∞로 가린 다음", highest=1.0)
-report.figure(figure, "causal", "가리면 위쪽 세모가 비고, 줄의 합은 여전히 1입니다. 첫 토큰은 자기 자신만 볼 수 있습니다")
+report.figure(figure, "causal", "가리면 위쪽 삼각형이 비고, 줄의 합은 여전히 1입니다. 첫 토큰은 자기 자신만 볼 수 있습니다")
 figure
 
 # %% [markdown]
@@ -351,14 +351,14 @@ for before, after in zip(untrained_heads, trained_heads):
           f"실질 개수 {before['실질 개수']:.1f} → {after['실질 개수']:.1f}")  # fmt: skip
 
 # %% [markdown]
-# 학습하기 전에는 모든 머리가 앞의 토큰을 거의 고르게 봅니다. 몇백 번 배우고 나면 저마다 달라집니다. 가까운 곳만 보는 머리,
+# 학습하기 전에는 모든 머리가 앞의 토큰을 거의 고르게 봅니다. 몇백 스텝 배우고 나면 저마다 달라집니다. 가까운 곳만 보는 머리,
 # 멀리까지 두루 보는 머리가 생깁니다. 아무도 그렇게 하라고 시키지 않았습니다.
 
 # %%
 figure, panels = new_figure(1, N_HEADS, width=3.7, height=4.0)
 for number, (axes, w) in enumerate(zip(panels, head_weights(model, ids[None])), 1):
     heat_map(axes, w[0].tolist(), labels, f"머리 {number}", highest=1.0, numbers=False)
-report.text(f"어텐션 한 층뿐인 모델을 {STEPS}번 학습한 다음입니다. 처음에는 네 머리 모두 평균 거리가 "
+report.text(f"어텐션 한 층뿐인 모델을 {STEPS}스텝 학습한 다음입니다. 처음에는 네 머리 모두 평균 거리가 "
             f"{min(r['평균 거리'] for r in untrained_heads):.0f} 안팎으로 앞의 토큰을 고르게 보았습니다.")  # fmt: skip
 report.table(trained_heads).figure(figure, "heads", "학습한 네 머리의 무게. 짙을수록 많이 듣습니다")
 figure
@@ -374,7 +374,7 @@ figure
 report.section("8. 같은 함수, 열두 가지 구현")
 KOREAN = {
     "stacked heads": "머리를 하나씩 쌓기", "split weights": "q·k·v 행렬 셋을 머리로 나누기", "combined QKV": "행렬 하나로 q·k·v 한꺼번에",
-    "einsum": "einsum으로 적기", "additive mask": "마스크를 더하며 곱하기(baddbmm)", "SDPA, no flash": "SDPA, 점수표를 만드는 판",
+    "einsum": "einsum으로 적기", "additive mask": "마스크를 더하며 곱하기(baddbmm)", "SDPA, no flash": "SDPA, 점수표를 만드는 방식",
     "SDPA, mask tensor": "SDPA에 마스크를 텐서로", "SDPA, is_causal": "SDPA에 is_causal=True", "FlexAttention": "FlexAttention (마스크가 함수)",
     "nn.MultiheadAttention, weights": "nn.MultiheadAttention, 무게도 받기", "nn.MultiheadAttention": "nn.MultiheadAttention",
     "workshop": "우리 모델의 층(GroupedQueryAttention)",
@@ -438,7 +438,8 @@ report.table(rows, caption=f"머리를 하나씩 쌓은 구현과의 차이. 가
 # %% [markdown]
 # ## 9. 얼마나 빠르고, 얼마나 기억하나
 #
-# 계산량은 모두 같습니다. 다른 것은 **메모리를 오가는 횟수**입니다. 점수표는 (B, H, T, T)라서 T가 두 배면 네 배가 됩니다.
+# 계산량은 거의 같습니다(가려진 쪽 절반을 건너뛰는 구현이 몇 있을 뿐입니다). 크게 다른 것은 **메모리를 오가는 횟수**입니다.
+# 점수표는 (B, H, T, T)라서 T가 두 배면 네 배가 됩니다.
 # 나누고, 가리고, 소프트맥스를 하고, 드롭아웃을 할 때마다 이 큰 표를 읽고 쓰면 그 시간이 곱셈보다 길어집니다.
 #
 # SDPA의 빠른 커널(FlashAttention, Dao 외, 2022)은 표를 통째로 만들지 않고 **조각마다** 소프트맥스를 이어 갑니다.
@@ -477,17 +478,17 @@ for name in measured[long][0]:
     row = {"구현": KOREAN[name]}
     for length in LENGTHS:
         forward, training, saved = measured[length]
-        row |= {f"앞으로 ms (T={length})": round(1e3 * forward[name], 2),
+        row |= {f"순전파 ms (T={length})": round(1e3 * forward[name], 2),
                 f"학습 ms (T={length})": round(1e3 * training[name], 2) if name in training else None,
                 f"간직 MB (T={length})": round(saved[name] / 1e6, 1) if name in saved else None}  # fmt: skip
     rows.append(row)
-    print(f"  T={long}: 앞으로 {row[f'앞으로 ms (T={long})']:8.1f} ms, 학습 {row[f'학습 ms (T={long})'] or '–':>8} ms, "
+    print(f"  T={long}: 순전파 {row[f'순전파 ms (T={long})']:8.1f} ms, 학습 {row[f'학습 ms (T={long})'] or '–':>8} ms, "
           f"간직 {row[f'간직 MB (T={long})'] or '–':>6} MB  {KOREAN[name]}")  # fmt: skip
 report.text(f"배치 {TIME_BATCH}, 너비 {TIME_WIDTH}, 머리 {TIME_HEADS}개, float32, CPU 스레드 {torch.get_num_threads()}개").table(rows)
 figure, panels = new_figure(1, 3, width=4.6, height=4.0)
 forward, training, saved = measured[long]
 for axes, values, title, unit, factor in (
-    (panels[0], forward, "앞으로", "ms", 1e3), (panels[1], training, "앞으로 + 뒤로", "ms", 1e3), (panels[2], saved, "뒤로 갈 때까지 간직하는 메모리", "MB", 1e-6),
+    (panels[0], forward, "순전파", "ms", 1e3), (panels[1], training, "순전파 + 역전파", "ms", 1e3), (panels[2], saved, "역전파까지 간직하는 메모리", "MB", 1e-6),
 ):  # fmt: skip
     bar_list(axes, {KOREAN[n]: factor * values[n] if n in values else None for n in forward}, f"{title}, T={long}", unit)
     if axes is not panels[0]:
@@ -498,7 +499,7 @@ figure
 # %% [markdown]
 # ## 10. 길이가 두 배면 시간은 몇 배?
 #
-# 점수의 개수는 $T^2$입니다. 투영 네 번은 $8TD^2$, 점수와 평균은 $4T^2D$번의 연산이므로 $T$가 $2D$를 넘으면 어텐션의 제곱이 더 커집니다.
+# 점수의 개수는 $T^2$입니다. 투영 네 번은 $8TD^2$, 점수와 평균은 $4T^2D$번의 연산이므로 $T$가 $2D$를 넘으면 어텐션의 제곱 항이 더 커집니다.
 # 앞 절의 두 길이에서 시간과 메모리가 몇 배가 되었는지 봅니다.
 
 # %%
@@ -515,24 +516,24 @@ print(f"연산 수는 {arithmetic:.1f}배, T는 {times}배, T²은 {times**2}배
 report.text(f"T를 {short}에서 {long}로 {times}배 늘렸을 때입니다. 연산 수는 {arithmetic:.1f}배가 됩니다.").table(rows)
 
 # %% [markdown]
-# ## 11. 기억의 값: KV 캐시
+# ## 11. 기억의 비용: KV 캐시
 #
 # 글을 쓸 때는 토큰을 하나씩 냅니다. 앞 토큰들의 k와 v는 바뀌지 않으므로 간직해 두면 다시 계산하지 않아도 됩니다.
 # 그 대신 메모리를 씁니다. 층이 L개, 수 하나가 b바이트일 때 토큰 하나에 드는 양은 이렇습니다.
 #
-# | 방식 | 토큰 하나에 | 생각 |
+# | 방식 | 토큰 하나에 | 설명 |
 # |---|---|---|
 # | 멀티헤드(MHA) | $2LHdb$ | 머리마다 k와 v |
 # | 그룹 쿼리(GQA; Ainslie 외, 2023) | $2LKdb$ | 쿼리 머리 H/K개가 k·v 하나를 나누어 씀 |
 # | 멀티 쿼리(MQA; Shazeer, 2019) | $2Ldb$ | k·v가 단 하나 |
-# | 미끄러지는 창(Beltagy 외, 2020) | $2LKdb$, 다만 최근 W개만 | 오래된 것은 잊음 |
+# | 슬라이딩 윈도(창; Beltagy 외, 2020) | $2LKdb$, 다만 최근 W개만 | 오래된 것은 잊음 |
 # | 잠재 어텐션(MLA; DeepSeek-V2, 2024) | $L(c+r)b$ | 모든 머리의 k·v를 짧은 벡터 하나로 눌러 담음 |
 #
-# Llama 3 8B의 모양(L=32, H=32, K=8, d=128, bfloat16)으로 셈합니다. 창은 Mistral 7B의 4,096, 잠재 벡터는 DeepSeek-V2의 c=512, r=64입니다.
-# 셈이 맞는지는 우리 캐시 클래스를 실제로 만들어 바이트 수를 대 봅니다(메모리를 쓰지 않는 meta 장치에서).
+# Llama 3 8B의 모양(L=32, H=32, K=8, d=128, bfloat16)으로 계산합니다. 창은 Mistral 7B의 4,096, 잠재 벡터는 DeepSeek-V2의 c=512, r=64입니다.
+# 식이 맞는지, 우리 캐시 클래스를 실제로 만들어 바이트 수를 견주어 봅니다(메모리를 쓰지 않는 meta 장치에서).
 
 # %%
-report.section("11. 기억의 값: KV 캐시")
+report.section("11. 기억의 비용: KV 캐시")
 L, H, K, d, W, c, r, b = 32, 32, 8, 128, 4096, 512, 64, 2
 PER_TOKEN = {
     "멀티헤드 (MHA)": 2 * L * H * d * b,
@@ -561,9 +562,9 @@ rows = []
 for kind, per_token in PER_TOKEN.items():
     ratio = built[kind].n_bytes() / cache_bytes(kind, N_CHECKED)
     rows.append({"방식": kind, "토큰 하나 (KiB)": per_token / 1024, "8천 토큰 (GiB)": round(cache_bytes(kind, 8192) / 2**30, 3),
-                 "12만 8천 토큰 (GiB)": round(cache_bytes(kind, 131_072) / 2**30, 3), "우리 캐시 / 셈": round(ratio, 2)})  # fmt: skip
+                 "12만 8천 토큰 (GiB)": round(cache_bytes(kind, 131_072) / 2**30, 3), "우리 캐시 / 식": round(ratio, 2)})  # fmt: skip
     print(f"  토큰 하나 {per_token / 1024:6.0f} KiB, 8천 토큰 {cache_bytes(kind, 8192) / 2**30:6.2f} GiB, "
-          f"12만 8천 토큰 {cache_bytes(kind, 131_072) / 2**30:6.2f} GiB, 우리 캐시는 셈의 {ratio:.2f}배  {kind}")  # fmt: skip
+          f"12만 8천 토큰 {cache_bytes(kind, 131_072) / 2**30:6.2f} GiB, 우리 캐시는 식의 {ratio:.2f}배  {kind}")  # fmt: skip
 ours = settings.model
 print(f"우리 모델(층 {ours.n_layers}개, 쿼리 머리 {ours.n_heads}개, k·v 머리 {ours.n_kv_heads}개)은 토큰 하나에 "
       f"{2 * ours.n_layers * ours.n_kv_heads * (ours.d_model // ours.n_heads) * b / 1024:.1f} KiB (bfloat16)")  # fmt: skip
@@ -583,7 +584,7 @@ room = 8e9 / 2**30
 axes.axhline(room, color=COLORS[5], linewidth=1, linestyle=":")
 axes.annotate("24 GB GPU에서 16 GB 가중치를 빼고 남는 자리", (lengths[0], room), textcoords="offset points", xytext=(0, 4), fontsize=8, color=COLORS[5])
 axes.legend(loc="lower right")
-report.text("우리 캐시 / 셈은 이 저장소의 캐시 클래스가 16,384토큰 자리에 실제로 잡는 바이트 수를 식의 값으로 나눈 것입니다. "
+report.text("“우리 캐시 / 식”은 이 저장소의 캐시 클래스가 16,384토큰 자리에 실제로 잡는 바이트 수를 식의 값으로 나눈 것입니다. "
             "창은 한 칸씩 옮기지 않으려고 여유를 두므로 1보다 큽니다.").table(rows)  # fmt: skip
 report.figure(figure, "kv-cache", "길이에 따른 KV 캐시. 창은 4,096토큰부터 더 늘지 않습니다")
 figure
@@ -592,10 +593,10 @@ figure
 # ## 12. 회전으로 위치를 알리기: RoPE
 #
 # 마스크만 빼면 어텐션은 **순서를 모릅니다**. 토큰을 뒤섞으면 출력도 그대로 뒤섞일 뿐입니다. 그래서 위치를 알려 주어야 합니다.
-# RoPE(Su 외, 2021)는 벡터를 두 칸씩 짝지어 위치 m에 비례하는 각도로 **돌립니다**. 짝 n의 각속도는 $\theta^{-2n/d}$입니다.
+# RoPE(Su 외, 2021)는 벡터를 두 칸씩 짝지어 위치 m에 비례하는 각도로 **돌립니다**. 짝 i의 각속도는 $\theta^{-2i/d}$입니다.
 #
-# $$R_m\begin{pmatrix}a\\b\end{pmatrix}=\begin{pmatrix}\cos m\omega_n&-\sin m\omega_n\\ \sin m\omega_n&\cos m\omega_n\end{pmatrix}\begin{pmatrix}a\\b\end{pmatrix},
-# \qquad \omega_n=\theta^{-2n/d}$$
+# $$R_m\begin{pmatrix}a\\b\end{pmatrix}=\begin{pmatrix}\cos m\omega_i&-\sin m\omega_i\\ \sin m\omega_i&\cos m\omega_i\end{pmatrix}\begin{pmatrix}a\\b\end{pmatrix},
+# \qquad \omega_i=\theta^{-2i/d}$$
 #
 # 둘 다 돌리면 내적에는 **각도의 차이**만 남습니다. $(R_m q)\cdot(R_n k)=q\cdot R_{n-m}\,k$. 곧 점수는 절대 위치가 아니라 거리에만 달려 있습니다.
 # 길이는 바뀌지 않으니 벡터의 크기도 그대로입니다.
@@ -648,9 +649,9 @@ square.set_xlabel("n")
 square.set_ylabel("m")
 uneven = max((a - b).abs().item() for offset in range(-9, 10) for a, b in pairwise(scores.diagonal(offset)))
 print(f"점수표에서 같은 대각선 위의 값이 가장 많이 다른 것: {uneven:.1e}")
-report.text("둘째 그림은 q와 k가 같은 벡터(모두 1)일 때입니다. 멀수록 점수가 낮아지는 것이 기본이고, θ가 클수록 천천히 낮아집니다. "
+report.text("둘째 그림은 q와 k가 같은 벡터(모두 1)일 때입니다. 멀수록 점수가 대체로 낮아지고, θ가 클수록 천천히 낮아집니다. "
             "긴 글을 읽는 모델이 θ를 키우는 까닭입니다.")  # fmt: skip
-report.figure(figure, "rope", "왼쪽: 짝마다 다른 빠르기로 돈다. 가운데: 거리에 따른 점수. 오른쪽: 점수는 거리에만 달려 있어 대각선을 따라 같다")
+report.figure(figure, "rope", "왼쪽: 짝마다 다른 빠르기로 돕니다. 가운데: 거리에 따른 점수. 오른쪽: 점수는 거리에만 달려 있어 대각선을 따라 같습니다")
 report.facts({
     "거리 7인 두 쌍의 점수 차이 (자리 10과 1510)": abs(near - far).item(),
     "구현 열두 가지의 가장 큰 차이": largest,

@@ -18,7 +18,7 @@
 #
 # 1. 얼마나 잘 배우나: 검증 비트/바이트
 # 2. 얼마나 빨리 배우나: 초당 토큰, 최대 메모리
-# 3. 글이 길어지면 토큰 하나를 더 쓰는 데 얼마나 드나: 문맥 256에서 8,192까지
+# 3. 글이 길어지면 토큰 하나를 더 생성하는 데 얼마나 드나: 문맥 256에서 8,192까지
 # 4. 그때 기억해 두어야 하는 것(캐시)은 얼마나 큰가
 #
 # 터미널에서는 `make week4-compare` 한 번이면 됩니다. 모델마다 따로 저장되므로 도중에 멈추어도 이어집니다.
@@ -42,17 +42,18 @@ report = Report(artifacts, "week04-compare", "4주차: 구조 비교")
 # %% [markdown]
 # ## 1. 공평하게 만들기
 #
-# 구조마다 블록 하나에 드는 파라미터가 다릅니다. 폭을 $d$라 하면 대략 이렇습니다.
+# 구조마다 블록 하나에 드는 파라미터가 다릅니다. 너비를 $d$라 하면 대략 이렇습니다.
 #
 # | 구조 | 블록 하나 | 무엇이 들었나 |
 # |---|---|---|
 # | Transformer | $12d^2$ | 어텐션 $4d^2$(GQA면 더 적음), 피드포워드 $8d^2$ |
 # | LSTM | $8d^2$ | 게이트 네 개가 입력과 앞 상태를 각각 봄 |
-# | Mamba | $6d^2$ | 들어가는 사영 $4d^2$, 나오는 사영 $2d^2$. 스캔 자체에는 행렬이 거의 없음 |
+# | Mamba | $6d^2$ | 들어가는 투영 $4d^2$, 나오는 투영 $2d^2$. 스캔 자체에는 행렬이 거의 없음 |
 # | RWKV-4 | $13d^2$ | 시간 섞기 $4d^2$, 채널 섞기 $9d^2$ |
 # | MoE + MLA | 전문가 수만큼 | 파라미터는 많아도 토큰 하나는 그중 몇 개만 지남 |
 #
-# 그래서 층수를 정해 두고, 전체 파라미터가 같아지는 폭을 찾습니다. 모델을 `meta` 장치에 만들면 메모리를 쓰지 않고도 개수를 셀 수 있습니다.
+# 그래서 층수를 정해 두고(블록이 작은 Mamba는 그 두 배, LSTM은 많아야 두 층), 전체 파라미터가 같아지는 너비를 찾습니다.
+# 모델을 `meta` 장치에 만들면 메모리를 쓰지 않고도 개수를 셀 수 있습니다.
 
 # %%
 report.section("1. 공평하게 만들기")
@@ -64,7 +65,7 @@ print(f"\n목표 {compare.parameters:,}개")
 for name in compare.models:
     config = equal_config(name, compare.parameters, **shared)
     model = build_model(config, seed=settings.seed)
-    print(f"  {ARCHITECTURES[name].title:12} {model.n_parameters():>12,}개  {config.n_layers}층, 폭 {config.d_model}")
+    print(f"  {ARCHITECTURES[name].title:12} {model.n_parameters():>12,}개  {config.n_layers}층, 너비 {config.d_model}")
 
 # %% [markdown]
 # ## 2. 학습
@@ -78,9 +79,9 @@ for name in compare.models:
 # - **Mamba**의 점화식은 상태에 대해 선형입니다. 그래서 시퀀스를 토막 내어 나란히 계산한 뒤 이을 수 있습니다(병렬 스캔).
 #   $\Delta_t, B_t, C_t$가 입력에 따라 바뀌는 것이 '선택적'이라는 말의 뜻입니다.
 # $$ h_t = e^{\Delta_t A} h_{t-1} + \Delta_t B_t x_t, \qquad y_t = C_t^\top h_t + D x_t $$
-# - **RWKV**는 softmax 어텐션의 $q_t^\top k_s$를 '시간에 따라 줄어드는 $k_s$'로 바꿉니다. 그러면 합을 상태 두 개로 이어 갈 수 있습니다.
+# - **RWKV**는 소프트맥스 어텐션의 $q_t^\top k_s$를 '시간에 따라 줄어드는 $k_s$'로 바꿉니다. 그러면 합을 상태 두 개로 이어 갈 수 있습니다.
 # $$ wkv_t = \frac{\sum_{s<t} e^{-(t-1-s)w + k_s} v_s + e^{u + k_t} v_t}{\sum_{s<t} e^{-(t-1-s)w + k_s} + e^{u + k_t}} $$
-# - **MoE**는 피드포워드를 여러 전문가로 나누고 토큰마다 몇 명에게만 보냅니다. **MLA**는 키와 값을 짧은 잠재 벡터 $c_s$ 하나로 줄여 캐시에 넣습니다.
+# - **MoE**는 피드포워드를 여러 전문가로 나누고 토큰마다 몇 명에게만 보냅니다. **MLA**는 키와 밸류를 짧은 잠재 벡터 $c_s$ 하나로 줄여 캐시에 넣습니다.
 # $$ y_t = \sum_{e \in \mathrm{top}\text{-}k} g_{t,e}\, \mathrm{FFN}_e(x_t), \qquad k_s = W^{UK} c_s, \quad v_s = W^{UV} c_s $$
 
 # %%
@@ -102,7 +103,7 @@ rows = [
         "파라미터": result["parameters"],
         "토큰당 지나는 파라미터": result["active_parameters"],
         "층": result["n_layers"],
-        "폭": result["d_model"],
+        "너비": result["d_model"],
         "비트/바이트": result["bits_per_byte"],
         "토큰/초": round(result["tokens_per_second"]),
         "최대 메모리 (MiB)": round(result["peak_bytes"] / 2**20),
@@ -127,9 +128,9 @@ report.figure(cost_plot(results), "cost", "학습 속도와 최대 메모리")
 # %% [markdown]
 # ## 4. 문맥이 길어지면
 #
-# 이미 $n$개를 읽은 모델이 토큰 하나를 더 쓰는 시간입니다. Transformer는 캐시에 든 $n$개의 키와 모두 곱해야 하니 $O(n)$,
+# 이미 $n$개를 읽은 모델이 토큰 하나를 더 생성하는 시간입니다. Transformer는 캐시에 든 $n$개의 키와 모두 곱해야 하니 $O(n)$,
 # 순환 구조는 상태 하나만 고치면 되니 $O(1)$입니다. 다만 문맥이 짧을 때는 그 차이가 다른 계산에 묻혀 보이지 않습니다.
-# 몇 토큰부터 갈라지는지 그림에서 읽어 보세요. MLA는 시간이 아니라 **메모리**를 줄이려는 장치라는 것도 보입니다.
+# 몇 토큰부터 갈라지는지 그림에서 읽어 보세요. MLA가 줄이는 것은 계산이 아니라 **메모리**라는 것도 보입니다.
 
 # %%
 report.section("4. 문맥이 길어지면")
@@ -151,7 +152,7 @@ for row in costs:
     values = list(row.values())
     print(f"{values[0]:12}  {values[1]:.3f} ms → {values[2]:.3f} ms ({values[3]:.2f}배), 캐시 {values[4]:,} KiB")
 report.table(costs)
-report.figure(decoding_plot(results), "decoding", "토큰 하나를 더 쓰는 시간과 캐시 크기")
+report.figure(decoding_plot(results), "decoding", "토큰 하나를 더 생성하는 시간과 캐시 크기")
 report.save()
 
 # %% [markdown]

@@ -11,12 +11,12 @@
 # ---
 
 # %% [markdown]
-# # 4주차. 모델의 값: 파라미터, FLOPs, 메모리, MFU
+# # 4주차. 모델의 비용: 파라미터, FLOPs, 메모리, MFU
 #
 # 모델을 고르기 전에 물어야 할 것이 셋 있습니다. **얼마나 계산하나, 얼마나 기억하나, 이 기계를 얼마나 제대로 쓰고 있나.**
 # 셋 다 종이와 연필로 답할 수 있습니다. 이 실습에서는 식을 세우고, 그 식이 맞는지 PyTorch의 계수기로 눈앞에서 확인합니다.
 #
-# 700억짜리 모델도 나옵니다. 내려받지는 않습니다. PyTorch의 `meta` 장치에 올린 텐서는 모양만 있고 메모리가 없어서,
+# 파라미터가 700억 개인 모델도 나옵니다. 내려받지는 않습니다. PyTorch의 `meta` 장치에 올린 텐서는 모양만 있고 메모리가 없어서,
 # 노트북에서도 1초면 샅샅이 셀 수 있습니다.
 
 # %%
@@ -68,7 +68,7 @@ KOREAN = {
 # %% [markdown]
 # ## 1. 파라미터는 어디에 있나
 #
-# 폭을 $D$, 층수를 $L$, 어휘를 $V$라 합시다. 헤드 $H$개의 너비가 $d$이고 키·값 헤드는 $K$개, 피드포워드 안쪽 너비는 $F$입니다.
+# 너비를 $D$, 층수를 $L$, 어휘를 $V$라 합시다. 머리 $H$개의 너비가 저마다 $d$이고 키·밸류 머리는 $K$개, 피드포워드 안쪽 너비는 $F$입니다.
 #
 # $$ \underbrace{VD}_{\text{임베딩}} \;+\; L\,\bigl(\underbrace{D(H+2K)d + HdD}_{\text{어텐션}} + \underbrace{3DF}_{\text{SwiGLU}}\bigr)
 #    \;+\; \underbrace{VD}_{\text{출력층, 묶으면 0}} $$
@@ -114,14 +114,14 @@ print(f"손으로 {by_hand:,}개, 모델이 센 것 {counted:,}개: {'같습니�
 report.text(f"손으로 센 GPT-2 124M의 파라미터는 {by_hand:,}개, 모델이 센 것은 {counted:,}개입니다.")
 
 # %% [markdown]
-# ## 2. FLOPs: 토큰 하나의 값
+# ## 2. FLOPs: 토큰 하나의 비용
 #
 # 행렬에 든 수 하나는 토큰마다 곱셈 한 번과 덧셈 한 번에 쓰입니다. 그러니 행렬 파라미터가 $N$개면 토큰 하나에 $2N$번입니다.
-# 어텐션에는 가중치가 아닌 것끼리의 곱이 더 있습니다. 점수 $q k^\top$에 $2HdT$, 값의 가중합에 $2HdT$입니다.
+# 어텐션에는 가중치가 아닌 것끼리의 곱이 더 있습니다. 층마다 점수 $q k^\top$에 $2HdT$, 밸류의 가중합에 $2HdT$입니다.
 #
-# $$ C_{\text{앞}} = 2N + 4LHdT, \qquad C_{\text{학습}} = 3\,C_{\text{앞}} $$
+# $$ C_{\text{순전파}} = 2N + 4LHdT, \qquad C_{\text{학습}} = 3\,C_{\text{순전파}} $$
 #
-# 학습이 세 배인 까닭은 뒤로 갈 때 행렬 곱을 두 번 하기 때문입니다. $Y = XW$라면 입력의 기울기 $\partial X = \partial Y\, W^\top$와
+# 학습이 세 배인 까닭은 역전파에서 행렬 곱을 두 번 하기 때문입니다. $Y = XW$라면 입력의 기울기 $\partial X = \partial Y\, W^\top$와
 # 가중치의 기울기 $\partial W = X^\top \partial Y$가 필요합니다. 임베딩은 찾아보기만 하므로 0입니다.
 #
 # 인과 마스크 때문에 실제로 필요한 점수는 $T \times T$ 가운데 절반이지만, PaLM(Chowdhery 외, 2022, 부록 B)을 따라 전부 셉니다.
@@ -130,7 +130,7 @@ report.text(f"손으로 센 GPT-2 124M의 파라미터는 {by_hand:,}개, 모델
 # 말로만 하지 말고 확인합시다. `FlopCounterMode`는 PyTorch가 실제로 부르는 행렬 곱을 하나하나 셉니다.
 
 # %%
-report.section("2. FLOPs: 식과 계수기")
+report.section("2. FLOPs: 토큰 하나의 비용")
 CHECKED = ("GPT-2 124M", "Llama 3.2 1B", "Qwen3 0.6B", "Llama 3.1 70B", "Qwen3 30B-A3B", "DeepSeek-V3")
 rows, T = [], 512
 # 전문가가 많은 둘은 행렬 곱이 만 번을 넘어, 맛보기(smoke)에서는 뺍니다.
@@ -161,7 +161,7 @@ report.figure(figure, "flops", "같은 모델도 파라미터의 몫과 계산�
 #
 # $$ T^{*} = \frac{N}{2LHd} \;\approx\; \frac{12LD^2}{2LD} = 6D $$
 #
-# 폭이 큰 모델일수록 어텐션이 늦게 드러난다는 뜻입니다. 창이 있는 모델(Gemma 3)과 상태를 쓰는 모델(Mamba)은 선이 어떻게 다른가요?
+# 너비가 큰 모델일수록 어텐션이 늦게 드러난다는 뜻입니다. 창이 있는 모델(Gemma 3)과 상태를 쓰는 모델(Mamba)은 선이 어떻게 다른가요?
 
 # %%
 report.section("3. 문맥이 길어지면")
@@ -183,8 +183,8 @@ for name in LINES[:-1]:
 report.table(rows, caption="어림셈 6N이 빠뜨리는 것")
 
 # %% [markdown]
-# **읽기와 쓰기.** 프롬프트를 읽을 때(prefill)는 모든 토큰을 한꺼번에 넣고, 답을 쓸 때(decode)는 한 토큰씩 넣습니다.
-# KV 캐시가 있으면 앞의 토큰을 다시 계산하지 않습니다. 캐시가 없으면 한 토큰을 더 쓸 때마다 처음부터 다시 읽어야 합니다.
+# **읽기와 생성.** 프롬프트를 읽을 때(prefill)는 모든 토큰을 한꺼번에 넣고, 답을 생성할 때(decode)는 한 토큰씩 넣습니다.
+# KV 캐시가 있으면 앞의 토큰을 다시 계산하지 않습니다. 캐시가 없으면 한 토큰을 더 생성할 때마다 처음부터 다시 읽어야 합니다.
 
 # %%
 n_prompt, n_new = 1000, 200
@@ -193,16 +193,16 @@ for name in ("Llama 3.2 1B", "Llama 3.1 8B", "Llama 3.1 70B"):
     reading, writing = generation_flops(models[name], n_prompt, n_new)
     again = sum(prefill_flops(models[name], n_prompt + step) for step in range(n_new))
     rows.append({
-        "모델": name, "읽기 (TFLOP)": reading / 1e12, "쓰기 (TFLOP)": writing / 1e12,
+        "모델": name, "읽기 (TFLOP)": reading / 1e12, "생성 (TFLOP)": writing / 1e12,
         "캐시 없이 (TFLOP)": again / 1e12, "캐시가 줄인 배수": round(again / (reading + writing), 1),
     })
-    print(f"{name:14} 읽기 {reading / 1e12:.1f}, 쓰기 {writing / 1e12:.1f}, 캐시가 없다면 {again / 1e12:,.0f} TFLOP ({rows[-1]['캐시가 줄인 배수']}배)")
-report.table(rows, caption=f"토큰 {n_prompt:,}개를 읽고 {n_new}개를 쓰는 값")
+    print(f"{name:14} 읽기 {reading / 1e12:.1f}, 생성 {writing / 1e12:.1f}, 캐시가 없다면 {again / 1e12:,.0f} TFLOP ({rows[-1]['캐시가 줄인 배수']}배)")
+report.table(rows, caption=f"토큰 {n_prompt:,}개를 읽고 {n_new}개를 생성하는 비용")
 
 # %% [markdown]
 # ## 4. KV 캐시의 메모리
 #
-# 다시 계산하지 않는 대신 기억해야 합니다. 토큰 하나마다, 층마다, 키·값 헤드마다 키 하나와 값 하나입니다. 수 하나가 $b$바이트라면
+# 다시 계산하지 않는 대신 기억해야 합니다. 토큰 하나마다, 층마다, 키·밸류 머리마다 키 하나와 밸류 하나입니다. 수 하나가 $b$바이트라면
 #
 # $$ M_{\text{KV}} = 2\,b\,L\,K\,d\,T $$
 #
@@ -213,11 +213,11 @@ report.table(rows, caption=f"토큰 {n_prompt:,}개를 읽고 {n_new}개를 쓰�
 # | MHA (Vaswani 외, 2017) | 없음 | $2Hd$ |
 # | GQA (Ainslie 외, 2023) | $K < H$ | $2Kd$ |
 # | MQA (Shazeer, 2019) | $K = 1$ | $2d$ |
-# | MLA (DeepSeek-V2, 2024) | 헤드마다 따로 두지 않고 잠재 벡터 하나 | $c + r$ |
+# | MLA (DeepSeek-V2, 2024) | 머리마다 따로 두지 않고 잠재 벡터 하나 | $c + r$ |
 # | 슬라이딩 윈도 (Gemma 3, 2025) | 여섯 층 가운데 다섯 층에서 $T$를 $W$로 | $2Kd$, 길이는 $\min(T, W)$ |
 # | 상태 공간 (Mamba, 2023) | $T$ 자체 | 길이와 상관없이 고정 |
 #
-# 공평하게, 모두 32층에 폭 4,096인 8B급 모양으로 맞추어 실제 캐시 객체의 바이트를 잽니다. (Mamba는 블록이 작아 64층이 그만한 크기입니다.)
+# 공평하게, 모두 32층에 너비 4,096인 8B급 모양으로 맞추어 실제 캐시 객체의 바이트를 잽니다. (Mamba는 블록이 작아 64층이 그만한 크기입니다.)
 
 # %%
 report.section("4. KV 캐시의 메모리")
@@ -243,18 +243,18 @@ for name, config in variants.items():
 predicted = 2 * 2 * 32 * 8 * 128 * 131072
 print(f"식 2bLKdT로 GQA 128k: {predicted:,}바이트, 캐시 객체: {cache_bytes(variants['GQA (K=8)'], 131072):,}바이트")
 figure, axes = new_figure(width=7.4, height=4.0)
-context_lines(axes, CONTEXTS, lines, "한 문장의 캐시 (bfloat16)", "GiB", log=True)
+context_lines(axes, CONTEXTS, lines, "시퀀스 하나의 캐시 (bfloat16)", "GiB", log=True)
 report.figure(figure, "cache", "문맥 길이에 따른 캐시의 크기 (두 축 모두 로그)")
-report.table(rows, caption="한 문장의 캐시. 여덟 사람이 동시에 쓰면 여덟 배입니다")
+report.table(rows, caption="시퀀스 하나의 캐시. 여덟 사람이 동시에 쓰면 여덟 배입니다")
 
 # %% [markdown]
 # **MLA는 공짜가 아닙니다.** 잠재 벡터에서 바로 점수를 내면(흡수 형태) 점수 하나의 너비가 $d$가 아니라 $c + r$이 되어 계산이 늘어납니다.
-# 메모리를 아끼고 계산을 더 쓰는 거래인데, 쓰기 단계는 어차피 메모리를 읽느라 계산 장치가 놀고 있으니 남는 장사입니다.
+# 메모리를 아끼고 계산을 더 쓰는 거래인데, 생성 단계는 어차피 메모리를 읽느라 계산 장치가 놀고 있으니 남는 장사입니다.
 
 # %%
 for name in ("GQA (K=8)", "MLA (c=512, r=64)"):
     at = {length: decode_flops(variants[name], length) - decode_flops(variants[name], 1) for length in (8192, 131072)}
-    print(f"{name:18} 토큰 하나를 쓸 때 문맥에 드는 계산: 8k에서 {at[8192] / 1e9:.1f}, 128k에서 {at[131072] / 1e9:.1f} GFLOP")
+    print(f"{name:18} 토큰 하나를 생성할 때 문맥에 드는 계산: 8k에서 {at[8192] / 1e9:.1f}, 128k에서 {at[131072] / 1e9:.1f} GFLOP")
 
 # %% [markdown]
 # ## 5. 학습 메모리: 무엇이 어느 GPU에 들어가나
@@ -263,11 +263,11 @@ for name in ("GQA (K=8)", "MLA (c=512, r=64)"):
 #
 # $$ \underbrace{2}_{\text{가중치}} + \underbrace{2}_{\text{기울기}} + \underbrace{4 + 4 + 4}_{\text{float32 사본, } m,\, v} = 16 \text{ 바이트} $$
 #
-# 넷째는 **활성값**입니다. 뒤로 갈 때 쓰려고 남겨 두는 중간 결과로, 토큰 수에 비례합니다. FlashAttention과 융합 RMSNorm을 쓰는 Llama 블록이라면
+# 넷째는 **활성값**입니다. 역전파에 쓰려고 남겨 두는 중간 결과로, 토큰 수에 비례합니다. FlashAttention과 융합 RMSNorm을 쓰는 Llama 블록이라면
 #
 # $$ A_{\text{블록}} = b\,\bigl(4D + 3(H + K)d + 4F\bigr) + 4\,(H + 2) \quad\text{바이트/토큰} $$
 #
-# 입니다. 체크포인팅(Chen 외, 2016)은 블록의 입력 $bD$만 남기고 나머지는 뒤로 갈 때 다시 계산합니다. 계산은 4/3배가 되고 활성값은 크게 줄어듭니다.
+# 입니다. 체크포인팅(Chen 외, 2016)은 블록의 입력 $bD$만 남기고 나머지는 역전파 때 다시 계산합니다. 계산은 4/3배가 되고 활성값은 크게 줄어듭니다.
 # 식이 맞는지, autograd가 실제로 붙들고 있는 텐서를 세어 봅시다.
 
 # %%
@@ -286,11 +286,11 @@ lines = {
     "+ 체크포인팅": [counted.with_checkpointing / 2**30 for counted in fused],
 }
 figure, axes = new_figure(width=7.0, height=3.6)
-context_lines(axes, LENGTHS, lines, "Llama 3.1 8B, 한 문장의 활성값 (bfloat16)", "GiB", log=True)
+context_lines(axes, LENGTHS, lines, "Llama 3.1 8B, 시퀀스 하나의 활성값 (bfloat16)", "GiB", log=True)
 report.figure(figure, "activations", "풀어 쓴 어텐션은 길이의 제곱, 나머지는 길이에 비례합니다")
 
 # %% [markdown]
-# 이제 표를 만듭니다. 문맥 2,048인 문장을 한 번에 하나씩(마이크로 배치 1) 넣을 때 모델 전체가 GPU 한 장에 들어가는지 봅니다.
+# 이제 표를 만듭니다. 길이 2,048인 시퀀스를 한 번에 하나씩(마이크로 배치 1) 넣을 때 모델 전체가 GPU 한 장에 들어가는지 봅니다.
 # 할당기의 틈과 작업 공간이 있으니 10 %는 비워 둡니다.
 # LoRA 줄은 파라미터의 0.5 %만 학습한다고 본 것입니다. 나머지에는 기울기도 옵티마이저 상태도 없습니다.
 
@@ -396,17 +396,17 @@ for row in rows:
 report.table(rows, caption="A100, GPT-2 124M, 문맥 1,024, 초당 150,000토큰(가정): 분모만 바꾼 MFU")
 
 # %% [markdown]
-# ## 7. 시간과 돈, 그리고 쓰기의 한계
+# ## 7. 시간과 돈, 생성의 한계
 #
 # 같은 식으로 학습에 드는 시간도 어림할 수 있습니다. MFU 40 %는 잘 다듬은 학습이 내는 값입니다(Llama 3 405B는 38~43 %).
 #
-# 쓰기 단계는 다른 벽에 부딪힙니다. 토큰 하나를 쓸 때마다 가중치와 캐시를 **모두 읽어야** 하므로 계산이 아니라 메모리 대역폭이 한계입니다.
+# 생성 단계는 다른 벽에 부딪힙니다. 토큰 하나를 생성할 때마다 가중치와 캐시를 **모두 읽어야** 하므로 계산이 아니라 메모리 대역폭이 한계입니다.
 #
 # $$ \text{초당 토큰} \le \frac{\text{배치} \times \text{대역폭}}{M_{\text{가중치}} + \text{배치} \times M_{\text{KV}}}, \qquad
 #    \text{MBU} = \frac{\text{초당 읽은 바이트}}{\text{대역폭}} $$
 
 # %%
-report.section("7. 시간과 돈, 쓰기의 한계")
+report.section("7. 시간과 돈, 생성의 한계")
 h100 = device_named("H100 SXM")
 rows = []
 PLANS = (("GPT-2 124M", 10e9, "100억"), ("Llama 3.2 1B", 100e9, "1,000억"), ("Llama 3.1 8B", 15e12, "15조"), ("Llama 3.1 70B", 15e12, "15조"))
@@ -424,13 +424,13 @@ for gpu in ("L4", "RTX 4090", "A100 SXM 80GB", "H100 SXM", "H200"):
     speeds = {batch: fastest_decoding(models["Llama 3.1 8B"], device_named(gpu), 2048, batch) for batch in (1, 8, 64)}
     rows.append({"GPU": gpu, "대역폭 (TB/s)": device_named(gpu).bandwidth / 1e12} | {f"배치 {b}": f"{s:,.0f} 토큰/초" for b, (s, _) in speeds.items()})
     print(f"{gpu:14} 배치 1에서 아무리 빨라도 초당 {speeds[1][0]:,.0f}토큰, 배치 64에서 {speeds[64][0]:,.0f}토큰 (벽: {'메모리' if speeds[64][1] == 'memory' else '계산'})")
-report.table(rows, caption="Llama 3.1 8B(bfloat16), 문맥 2,048에서 넘을 수 없는 쓰기 속도. 배치가 크면 캐시가 메모리에 들어가는지도 따로 보아야 합니다")
+report.table(rows, caption="Llama 3.1 8B(bfloat16), 문맥 2,048에서 넘을 수 없는 생성 속도. 배치가 크면 캐시가 메모리에 들어가는지도 따로 보아야 합니다")
 report.save()
 
 # %% [markdown]
 # ## 스스로 해 보기
 #
-# - `make week4-flops ARGS="model.d_model=512"`: 폭을 키우면 MFU가 오르나요? 왜 그럴까요?
+# - `make week4-flops ARGS="model.d_model=512"`: 너비를 키우면 MFU가 오르나요? 왜 그럴까요?
 # - `make week4-flops ARGS="model.context_length=1024 pretrain.batch_size=4"`: 한 걸음의 토큰 수는 비슷한데 무엇이 달라지나요?
 # - `make week4-flops ARGS="pretrain.precision=float32"`: MFU는 오르는데 초당 토큰은 줄지 않나요? 어느 쪽이 더 나은 학습일까요?
 # - 여러분이 가진 GPU의 제조사 표를 찾아, 밀집과 희소, 텐서 코어 안과 밖의 숫자를 구별해 보세요.
