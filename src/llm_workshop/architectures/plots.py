@@ -51,8 +51,8 @@ def decoding_plot(results: Results) -> Figure:
         contexts = [row["context"] for row in result["decoding"]]
         time.plot(contexts, [row["milliseconds"] for row in result["decoding"]], color=color, marker="o", markersize=3, label=result["title"])
         memory.plot(contexts, [row["cache_bytes"] / 1024 for row in result["decoding"]], color=color, marker="o", markersize=3)
-    _name(time, "토큰 하나를 더 쓰는 시간", "문맥 길이 (토큰)", "밀리초")
-    _name(memory, "캐시 크기 (한 문장)", "문맥 길이 (토큰)", "KiB")
+    _name(time, "토큰 하나를 더 생성하는 시간", "문맥 길이 (토큰)", "밀리초")
+    _name(memory, "캐시 크기 (시퀀스 하나)", "문맥 길이 (토큰)", "KiB")
     for axes in (time, memory):
         axes.set_xscale("log", base=2)
         axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
