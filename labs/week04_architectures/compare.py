@@ -25,7 +25,7 @@
 
 # %%
 from llm_workshop.architectures.plots import cost_plot, decoding_plot, learning_plot
-from llm_workshop.architectures.shapes import ARCHITECTURES, equal_config
+from llm_workshop.architectures.shapes import ARCHITECTURES, check_architectures, equal_config
 from llm_workshop.architectures.trial import run_trials
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
@@ -37,6 +37,7 @@ from scratch_llm.tokenizers import ByteLevelBPE
 settings = settings_from_command_line()
 artifacts = Artifacts(settings)
 compare = settings.compare
+check_architectures(compare.models)
 report = Report(artifacts, "week04-compare", "4주차: 구조 비교")
 
 # %% [markdown]
@@ -116,7 +117,8 @@ for row in rows:
     print(f"{row['구조']:12}  {row['비트/바이트']:10.4f}  {row['토큰/초']:8,}  {row['최대 메모리 (MiB)']:7,} MiB")
 report.text(
     f"파라미터 {compare.parameters:,}개, 토큰 {compare.tokens:,}개, 배치 {compare.batch_size}, 문맥 {compare.context_length}, "
-    f"최대 학습률 {compare.learning_rate:g}로 똑같이 맞추었습니다."
+    f"최대 학습률 {compare.learning_rate:g}까지 똑같이 맞추었습니다. "
+    "토큰/초는 스텝의 중앙값이고, 그림의 시간에는 평가와 다른 프로그램 때문에 기다린 시간까지 들어 있습니다."
 )
 report.table(rows)
 metrics = {name: artifacts.path(f"architecture-{name}") / "metrics.jsonl" for name in results}

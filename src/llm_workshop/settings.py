@@ -205,12 +205,19 @@ def derive(settings: Settings) -> tuple[Settings, list[Derived]]:
         derived.append(Derived(f"{prefix}.{key}", value, reason))
         return section.model_copy(update={key: value})
 
+    if model.d_model % model.n_heads:
+        raise ValueError(
+            f"model.d_model {model.d_model} is not divisible by model.n_heads {model.n_heads}: "
+            "choose heads that divide the width"
+        )
     if model.architecture == "gpt2":
         model = fill(model, "model", "n_kv_heads", model.n_heads, "GPT-2 has one key/value head per query head")
         model = fill(model, "model", "d_ff", 4 * model.d_model, "GPT-2's 4 x d_model")
     else:
         kv_heads = max(1, model.n_heads // 2) if model.n_heads % 2 == 0 else model.n_heads
-        model = fill(model, "model", "n_kv_heads", kv_heads, "two query heads share a key/value head (GQA)")
+        shared = "two query heads share a key/value head (GQA)"
+        reason = shared if kv_heads < model.n_heads else "an odd number of query heads cannot be paired"
+        model = fill(model, "model", "n_kv_heads", kv_heads, reason)
         d_ff = -(-8 * model.d_model // (3 * 64)) * 64
         model = fill(model, "model", "d_ff", d_ff, "SwiGLU: 8/3 x d_model, rounded up to 64")
 

@@ -103,3 +103,13 @@ def test_settings_cannot_be_changed_after_loading():
     with pytest.raises(Exception, match="frozen"):
         load_settings("smoke").pretrain.steps = 1
     assert isinstance(load_settings("smoke"), Settings)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"model.d_model 128 is not divisible by model.n_heads 3: choose heads"):
+        load_settings("smoke", overrides=["model.n_heads=3"])
+
+
+def test_an_odd_number_of_heads_is_not_said_to_be_paired():
+    settings = load_settings("smoke", overrides=["model.n_heads=1"])
+    assert settings.model.n_kv_heads == 1 and any("cannot be paired" in note for note in settings.notes)

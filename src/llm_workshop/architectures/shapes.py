@@ -71,7 +71,9 @@ ARCHITECTURES = {
 
 
 def check_architectures(names: tuple[str, ...]) -> None:
-    """ValueError for a name that is not in the table."""
+    """ValueError for no name, a name twice, or one that is not in the table."""
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"compare.models is '{','.join(names)}': name each architecture once, of {', '.join(ARCHITECTURES)}")
     for name in names:
         if name not in ARCHITECTURES:
             raise ValueError(f"unknown architecture '{name}' in compare.models: use {', '.join(ARCHITECTURES)}")

@@ -25,6 +25,8 @@ class LanguageModel(nn.Module, ABC):
     config_class: ClassVar[type]
     recurrent: ClassVar[bool] = False
     """Whether the cache is a state of fixed size, so that a text may grow without limit."""
+    cache_class: ClassVar[type[Cache]] = Cache
+    """What its caches are."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Last names of matrices that weight decay leaves alone; vectors never decay (``training.parameter_groups``)."""
     logit_softcap: float | None = None
@@ -211,6 +213,10 @@ class LanguageModel(nn.Module, ABC):
                     f"{name} has shape {tuple(given.shape)}, tokens {tuple(tokens_BT.shape)}: they must be the same"
                 )
         if cache is not None:
+            if not isinstance(cache, self.cache_class):
+                raise ValueError(
+                    f"a {type(cache).__name__} is no cache for {type(self).__name__}: make one with the model's init_cache"
+                )
             cache.check_room(*tokens_BT.shape)
         # On a GPU the check would stop the queue of kernels, and inside torch.compile it would break the graph.
         if tokens_BT.device.type == "cpu" and not torch.compiler.is_compiling():

@@ -103,6 +103,7 @@ class DeepseekV3(SparseModel, Transformer):
 
     model_type = "deepseek_v3"
     config_class = DeepseekV3Config
+    cache_class = LatentCache
 
     def make_block(self, config: DeepseekV3Config, layer: int) -> Block:
         c = config

@@ -20,6 +20,7 @@ class RecurrentModel(LanguageModel):
     """
 
     recurrent = True
+    cache_class = StateCache
 
     def __init__(self, config: Any):
         super().__init__(config)

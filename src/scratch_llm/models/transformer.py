@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scratch_llm.layers.cache import positions_and_mask
+from scratch_llm.layers.cache import SlotCache, positions_and_mask
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.models.base import LanguageModel, init_linear_and_embedding
 
@@ -49,6 +49,8 @@ class Transformer(LanguageModel):
         )
         self.init_buffers()
         self.init_weights()
+
+    cache_class = SlotCache
 
     # -- what a subclass gives --------------------------------------------------------------------
 

@@ -95,7 +95,12 @@ def test_the_plots_show_every_architecture(compared):
     assert len(cost_plot(results).axes[0].patches) == 2
 
 
-def test_an_unknown_architecture_is_refused(tmp_path):
-    artifacts = Artifacts(load_settings("smoke", overrides=("compare.models=transformer,gru",)), root=tmp_path)
-    with pytest.raises(ValueError, match=r"unknown architecture 'gru' in compare.models: use transformer, lstm,"):
+@pytest.mark.parametrize(("models", "message"), [
+    ("transformer,gru", r"unknown architecture 'gru' in compare.models: use transformer, lstm,"),
+    ("lstm,lstm", r"compare.models is 'lstm,lstm': name each architecture once, of transformer,"),
+    ("", r"compare.models is '': name each architecture once"),
+])
+def test_wrong_lists_of_architectures_are_refused(models, message, tmp_path):
+    artifacts = Artifacts(load_settings("smoke", overrides=(f"compare.models={models}",)), root=tmp_path)
+    with pytest.raises(ValueError, match=message):
         run_trials(artifacts)

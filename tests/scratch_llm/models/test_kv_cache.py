@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.tiny_configs import TINY
 
 from scratch_llm.models import GPT2Config, LlamaConfig, build_model
 
@@ -140,3 +141,10 @@ def test_cache_memory_is_what_it_says(model):
     config = model.config
     cache = model.init_cache(2, max_length=8)
     assert cache.n_bytes() == config.n_layers * 2 * 2 * config.n_kv_heads * 8 * config.head_dim * 4
+
+
+@pytest.mark.parametrize("name, other", [("llama", "mamba"), ("mamba", "llama"), ("deepseek_v3", "llama"), ("gemma3_text", "rwkv")])
+def test_a_cache_of_another_family_is_refused(name, other):
+    model, cache = build_model(TINY[name], seed=0), build_model(TINY[other], seed=0).init_cache(1)
+    with pytest.raises(ValueError, match=rf"a {type(cache).__name__} is no cache for {type(model).__name__}: .*init_cache"):
+        model(torch.tensor([[1, 2]]), cache=cache)
