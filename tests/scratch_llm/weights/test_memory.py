@@ -54,7 +54,9 @@ def test_the_lesson_shows_its_order(peaks):
 def test_shards_and_another_dtype_need_no_more(folder, tmp_path):
     load_model(folder).save_pretrained(tmp_path, dtype=torch.bfloat16, max_shard_size="20MB")
     size = sum(file.stat().st_size for file in tmp_path.glob("model-*.safetensors"))
-    assert measure_peak("load_model", tmp_path) < 1.15 * size
+    # What comes on top (10 to 17 MB) is the process's, whatever the model's size: the same allowance as for float32.
+    allowance = 0.15 * (folder / "model.safetensors").stat().st_size
+    assert size <= measure_peak("load_model", tmp_path) < size + allowance
 
 
 def test_saving_needs_no_second_copy(folder, tmp_path):
