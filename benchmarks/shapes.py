@@ -49,11 +49,6 @@ SHAPES: dict[str, tuple[str, dict, dict]] = {
 }
 
 
-def families() -> list[str]:
-    """All families that have a shape."""
-    return list(SHAPES)
-
-
 def config_of(family: str, size: str = "15M"):
     """Our configuration of a family at a size."""
     kind, small, large = SHAPES[family]

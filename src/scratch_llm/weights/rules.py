@@ -110,14 +110,3 @@ def rope_of(values: Mapping[str, Any], default_theta: float = 10_000.0) -> dict[
         "rope_theta": float(default_theta if theta is None else theta),
         "rope_scaling": scaling_from_huggingface(nested, values.get("max_position_embeddings", 2048)),
     }
-
-
-def rope_theta_of(values: Mapping[str, Any]) -> float:
-    """The rotary base, for architectures without scaling: ValueError where a ``config.json`` asks for one."""
-    rope = rope_of(values)
-    if rope["rope_scaling"] is not None:
-        raise ValueError(
-            f"config.json has rotary scaling of type {rope['rope_scaling'].rope_type!r}: this architecture has only "
-            "'default'; choose another checkpoint"
-        )
-    return rope["rope_theta"]

@@ -20,7 +20,7 @@ from scratch_llm.layers import (
 from scratch_llm.layers.attention import clear_attention
 from scratch_llm.layers.rope_scaling import KINDS, scaling_from_huggingface, scaling_to_huggingface
 from scratch_llm.layers.rotary import rotary_frequencies, rotate_halves, rotate_neighbours
-from scratch_llm.weights.rules import rope_of, rope_theta_of
+from scratch_llm.weights.rules import rope_of
 
 SCALINGS = [
     LinearScaling(factor=3.0),
@@ -166,12 +166,10 @@ def test_scalings_we_do_not_have_are_named(values, message):
         scaling_from_huggingface(values, 64)
 
 
-def test_partial_rotation_and_models_without_scaling():
+def test_partial_rotation_is_refused_and_a_bare_base_is_read():
     with pytest.raises(ValueError, match=r"partial_rotary_factor = 0\.25"):
         rope_of({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}})
-    assert rope_theta_of({"rope_theta": 5.0}) == 5.0
-    with pytest.raises(ValueError, match="rotary scaling of type 'linear': this architecture has only 'default'"):
-        rope_theta_of({"rope_scaling": {"type": "linear", "factor": 2.0}})
+    assert rope_of({"rope_theta": 5.0}) == {"rope_theta": 5.0, "rope_scaling": None}
 
 
 # -- pairings --------------------------------------------------------------------------------------------------------
