@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def header() -> str:
-    command = shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     return (
         "# Benchmarks\n\n"
         f"Commit {git_commit()}, {date.today()}, {device_name()}, Python {platform.python_version()}, "
