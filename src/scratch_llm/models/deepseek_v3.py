@@ -24,6 +24,7 @@ from scratch_llm.models.config import (
     transformer_to_huggingface,
 )
 from scratch_llm.models.llama import norm_rules, outer_rules, swiglu_rules
+from scratch_llm.models.presets import Sizes, preset
 from scratch_llm.models.sparse import SparseModel, expert_rules
 from scratch_llm.models.transformer import Block, Rotary, Transformer
 from scratch_llm.weights.rules import Rule, refuse_unless, rope_of
@@ -279,7 +280,7 @@ def shared_expert_rules(config: DeepseekV3Config, ours: str, theirs: str) -> lis
     ]
 
 
-DEEPSEEK_V3_SIZES: dict[str, dict[str, Any]] = {
+DEEPSEEK_V3_SIZES: Sizes = {
     "671B": {
         "vocab_size": 129_280, "context_length": 163_840, "n_layers": 61, "d_model": 7168, "n_heads": 128, "d_ff": 18_432,
         "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
@@ -299,6 +300,4 @@ DEEPSEEK_V3_SIZES: dict[str, dict[str, Any]] = {
 
 def deepseek_v3_preset(size: str, **changes: Any) -> DeepseekV3Config:
     """The configuration of a size in ``DEEPSEEK_V3_SIZES``, with some fields changed."""
-    if size not in DEEPSEEK_V3_SIZES:
-        raise ValueError(f"size {size!r} is no DeepSeek-V3: use one of {', '.join(DEEPSEEK_V3_SIZES)}")
-    return DeepseekV3Config(**DEEPSEEK_V3_SIZES[size] | changes)
+    return preset("DeepSeek-V3", DeepseekV3Config, DEEPSEEK_V3_SIZES, size, changes)

@@ -29,6 +29,7 @@ from scratch_llm.models.config import (
     transformer_to_huggingface,
 )
 from scratch_llm.models.llama import attention_rules, outer_rules, swiglu_rules
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.qwen3 import qk_norm_rules
 from scratch_llm.models.sliding import SlidingTransformer
 from scratch_llm.models.transformer import Block, Rotary, select_rotary
@@ -87,37 +88,30 @@ _LARGE = {
     "vocab_size": 262_208, "context_length": 131_072, "window": 1024, "rope_scaling": LinearScaling(factor=8.0)
 }  # fmt: skip
 
-GEMMA3_SIZES: dict[str, tuple[int, int, int, int, int, dict[str, Any]]] = {
-    "270m": (18, 640, 4, 1, 2048, {}),
-    "1b": (26, 1152, 4, 1, 6912, {}),
-    "4b": (34, 2560, 8, 4, 10_240, _LARGE),
-    "12b": (48, 3840, 16, 8, 15_360, _LARGE),
-    "27b": (62, 5376, 32, 16, 21_504, _LARGE | {"head_dim": 128, "query_scalar": 168}),
-}
+GEMMA3_SIZES: Sizes = size_table(
+    "n_layers d_model n_heads n_kv_heads d_ff",
+    {
+        "270m": (18, 640, 4, 1, 2048),
+        "1b": (26, 1152, 4, 1, 6912),
+        "4b": (34, 2560, 8, 4, 10_240, _LARGE),
+        "12b": (48, 3840, 16, 8, 15_360, _LARGE),
+        "27b": (62, 5376, 32, 16, 21_504, _LARGE | {"head_dim": 128, "query_scalar": 168}),
+    },
+    vocab_size=262_144,
+    context_length=32_768,
+    head_dim=256,
+    query_scalar=256,
+    bos_token_id=2,
+    eos_token_id=(1, 106),
+    pad_token_id=0,
+)
 """Published models: (layers, width, heads, key/value heads, d_ff, other fields), from their ``config.json``; of those
 from 4b on, which also see images, the language model."""
 
 
 def gemma3_preset(size: str, **changes: Any) -> Gemma3Config:
     """The configuration of a published Gemma 3, a name in ``GEMMA3_SIZES``, with some fields changed."""
-    if size not in GEMMA3_SIZES:
-        raise ValueError(f"size {size!r} is no published Gemma 3: use one of {', '.join(GEMMA3_SIZES)}")
-    n_layers, d_model, n_heads, n_kv_heads, d_ff, others = GEMMA3_SIZES[size]
-    published = {
-        "vocab_size": 262_144,
-        "context_length": 32_768,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "d_ff": d_ff,
-        "head_dim": 256,
-        "query_scalar": 256,
-        "bos_token_id": 2,
-        "eos_token_id": (1, 106),
-        "pad_token_id": 0,
-    }
-    return Gemma3Config(**published | others | changes)
+    return preset("Gemma 3", Gemma3Config, GEMMA3_SIZES, size, changes)
 
 
 class Gemma3Block(Block):

@@ -14,6 +14,7 @@ from scratch_llm.layers.feed_forward import GELUFeedForward
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.norms import LayerNorm
 from scratch_llm.models.config import ModelConfig, check_divides, check_fraction, check_positive, token_fields
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.transformer import Block, Transformer
 from scratch_llm.weights.rules import Rule, refuse_unless
 
@@ -48,31 +49,26 @@ class GPT2Config(ModelConfig):
         return self.d_model // self.n_heads
 
 
-GPT2_SIZES: dict[str, tuple[int, int, int]] = {
-    "124M": (12, 768, 12),
-    "355M": (24, 1024, 16),
-    "774M": (36, 1280, 20),
-    "1558M": (48, 1600, 25),
-}
+GPT2_SIZES: Sizes = size_table(
+    "n_layers d_model n_heads",
+    {
+        "124M": (12, 768, 12),
+        "355M": (24, 1024, 16),
+        "774M": (36, 1280, 20),
+        "1558M": (48, 1600, 25),
+    },
+    vocab_size=50257,
+    context_length=1024,
+    bos_token_id=50256,
+    eos_token_id=50256,
+)
 """Published models: (layers, width, heads).  Radford et al. 2019, table 2; heads from the published ``hparams.json``.
 The names count the parameters; the paper's own counts (117M, 345M, 762M, 1542M) are too low (openai/gpt-2, README)."""
 
 
 def gpt2_preset(size: str, **changes: Any) -> GPT2Config:
     """The configuration of a published GPT-2, a name in ``GPT2_SIZES``, with some fields changed."""
-    if size not in GPT2_SIZES:
-        raise ValueError(f"size {size!r} is no published GPT-2: use one of {', '.join(GPT2_SIZES)}")
-    n_layers, d_model, n_heads = GPT2_SIZES[size]
-    published = {
-        "vocab_size": 50257,
-        "context_length": 1024,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-    }
-    return GPT2Config(**published | changes)
+    return preset("GPT-2", GPT2Config, GPT2_SIZES, size, changes)
 
 
 class GPT2Block(Block):

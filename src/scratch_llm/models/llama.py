@@ -16,6 +16,7 @@ from scratch_llm.models.config import (
     transformer_from_huggingface,
     transformer_to_huggingface,
 )
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.transformer import Block, Rotary, Transformer
 from scratch_llm.weights.rules import Rule, refuse_unless, rope_of
 
@@ -52,36 +53,29 @@ _LLAMA2 = {
     "eos_token_id": 2,
 }
 
-LLAMA_SIZES: dict[str, tuple[int, int, int, int, int, dict[str, Any]]] = {
-    "2-7b": (32, 4096, 32, 32, 11_008, _LLAMA2),
-    "2-13b": (40, 5120, 40, 40, 13_824, _LLAMA2),
-    "2-70b": (80, 8192, 64, 8, 28_672, _LLAMA2),
-    "3-8b": (32, 4096, 32, 8, 14_336, _llama3()),
-    "3-70b": (80, 8192, 64, 8, 28_672, _llama3()),
-    "3.1-8b": (32, 4096, 32, 8, 14_336, _llama3(8.0)),
-    "3.1-70b": (80, 8192, 64, 8, 28_672, _llama3(8.0)),
-    "3.1-405b": (126, 16_384, 128, 8, 53_248, _llama3(8.0)),
-    "3.2-1b": (16, 2048, 32, 8, 8192, _llama3(32.0, tied=True)),
-    "3.2-3b": (28, 3072, 24, 8, 8192, _llama3(32.0, tied=True)),
-}
+LLAMA_SIZES: Sizes = size_table(
+    "n_layers d_model n_heads n_kv_heads d_ff",
+    {
+        "2-7b": (32, 4096, 32, 32, 11_008, _LLAMA2),
+        "2-13b": (40, 5120, 40, 40, 13_824, _LLAMA2),
+        "2-70b": (80, 8192, 64, 8, 28_672, _LLAMA2),
+        "3-8b": (32, 4096, 32, 8, 14_336, _llama3()),
+        "3-70b": (80, 8192, 64, 8, 28_672, _llama3()),
+        "3.1-8b": (32, 4096, 32, 8, 14_336, _llama3(8.0)),
+        "3.1-70b": (80, 8192, 64, 8, 28_672, _llama3(8.0)),
+        "3.1-405b": (126, 16_384, 128, 8, 53_248, _llama3(8.0)),
+        "3.2-1b": (16, 2048, 32, 8, 8192, _llama3(32.0, tied=True)),
+        "3.2-3b": (28, 3072, 24, 8, 8192, _llama3(32.0, tied=True)),
+    },
+    norm_eps=1e-5,
+)
 """Published base models: (layers, width, heads, key/value heads, d_ff, other fields), from their ``config.json``
 (Touvron et al. 2023, table 1; Grattafiori et al. 2024, table 3)."""
 
 
 def llama_preset(size: str, **changes: Any) -> LlamaConfig:
     """The configuration of a published Llama, a name in ``LLAMA_SIZES``, with some fields changed."""
-    if size not in LLAMA_SIZES:
-        raise ValueError(f"size {size!r} is no published Llama: use one of {', '.join(LLAMA_SIZES)}")
-    n_layers, d_model, n_heads, n_kv_heads, d_ff, others = LLAMA_SIZES[size]
-    published = {
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "d_ff": d_ff,
-        "norm_eps": 1e-5,
-    }
-    return LlamaConfig(**published | others | changes)
+    return preset("Llama", LlamaConfig, LLAMA_SIZES, size, changes)
 
 
 class Llama(Transformer):

@@ -20,6 +20,7 @@ from scratch_llm.models.config import (
     common_from_huggingface,
     common_to_huggingface,
 )
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.recurrent import RecurrentModel
 from scratch_llm.weights.rules import Rule, refuse_unless
 
@@ -78,31 +79,27 @@ class MambaConfig(StateSpaceConfig):
         check_positive(self, "dt_rank")
 
 
-MAMBA_SIZES = {
-    "130m": (24, 768),
-    "370m": (48, 1024),
-    "790m": (48, 1536),
-    "1.4b": (48, 2048),
-    "2.8b": (64, 2560),
-}
+MAMBA_SIZES: Sizes = size_table(
+    "n_layers d_model",
+    {
+        "130m": (24, 768),
+        "370m": (48, 1024),
+        "790m": (48, 1536),
+        "1.4b": (48, 2048),
+        "2.8b": (64, 2560),
+    },
+    vocab_size=50280,
+    context_length=2048,
+    bos_token_id=0,
+    eos_token_id=0,
+    pad_token_id=0,
+)
 """Models published with the paper, trained on the Pile: (layers, width).  Gu & Dao 2023, section 4.2 and appendix E.2."""
 
 
 def mamba_preset(size: str, **changes: Any) -> MambaConfig:
     """The configuration of a published Mamba, a name in ``MAMBA_SIZES``, with some fields changed."""
-    if size not in MAMBA_SIZES:
-        raise ValueError(f"size {size!r} is no published Mamba: use one of {', '.join(MAMBA_SIZES)}")
-    n_layers, d_model = MAMBA_SIZES[size]
-    published = {
-        "vocab_size": 50280,
-        "context_length": 2048,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-    }
-    return MambaConfig(**published | changes)
+    return preset("Mamba", MambaConfig, MAMBA_SIZES, size, changes)
 
 
 class StateSpaceBlock(nn.Module):

@@ -16,6 +16,7 @@ from scratch_llm.models.mamba import (
     state_space_from_huggingface,
     state_space_to_huggingface,
 )
+from scratch_llm.models.presets import Sizes, preset, size_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,31 +49,27 @@ class Mamba2Config(StateSpaceConfig):
         return self.d_inner // self.head_dim
 
 
-MAMBA2_SIZES = {
-    "130m": (24, 768),
-    "370m": (48, 1024),
-    "780m": (48, 1536),
-    "1.3b": (48, 2048),
-    "2.7b": (64, 2560),
-}
+MAMBA2_SIZES: Sizes = size_table(
+    "n_layers d_model",
+    {
+        "130m": (24, 768),
+        "370m": (48, 1024),
+        "780m": (48, 1536),
+        "1.3b": (48, 2048),
+        "2.7b": (64, 2560),
+    },
+    vocab_size=50288,
+    context_length=2048,
+    bos_token_id=0,
+    eos_token_id=0,
+    pad_token_id=0,
+)
 """Models published with the paper, trained on the Pile: (layers, width).  Dao & Gu 2024, section 9.2 and appendix D."""
 
 
 def mamba2_preset(size: str, **changes: Any) -> Mamba2Config:
     """The configuration of a published Mamba-2, a name in ``MAMBA2_SIZES``, with some fields changed."""
-    if size not in MAMBA2_SIZES:
-        raise ValueError(f"size {size!r} is no published Mamba-2: use one of {', '.join(MAMBA2_SIZES)}")
-    n_layers, d_model = MAMBA2_SIZES[size]
-    published = {
-        "vocab_size": 50288,
-        "context_length": 2048,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-    }
-    return Mamba2Config(**published | changes)
+    return preset("Mamba-2", Mamba2Config, MAMBA2_SIZES, size, changes)
 
 
 class Mamba2(StateSpaceModel):

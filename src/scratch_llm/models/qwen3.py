@@ -21,6 +21,7 @@ from scratch_llm.models.config import (
     transformer_to_huggingface,
 )
 from scratch_llm.models.llama import attention_rules, norm_rules, outer_rules, swiglu_rules
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.transformer import Block, Rotary, Transformer
 from scratch_llm.weights.rules import Rule, refuse_unless, rope_of
 
@@ -35,14 +36,23 @@ class Qwen3Config(TransformerConfig):
     """Base of the rotary frequencies."""
 
 
-QWEN3_SIZES: dict[str, tuple[int, int, int, int, bool]] = {
-    "0.6b": (28, 1024, 16, 3072, True),
-    "1.7b": (28, 2048, 16, 6144, True),
-    "4b": (36, 2560, 32, 9728, True),
-    "8b": (36, 4096, 32, 12_288, False),
-    "14b": (40, 5120, 40, 17_408, False),
-    "32b": (64, 5120, 64, 25_600, False),
-}
+QWEN3_SIZES: Sizes = size_table(
+    "n_layers d_model n_heads d_ff tie_embeddings",
+    {
+        "0.6b": (28, 1024, 16, 3072, True),
+        "1.7b": (28, 2048, 16, 6144, True),
+        "4b": (36, 2560, 32, 9728, True),
+        "8b": (36, 4096, 32, 12_288, False),
+        "14b": (40, 5120, 40, 17_408, False),
+        "32b": (64, 5120, 64, 25_600, False),
+    },
+    vocab_size=151_936,
+    context_length=40_960,
+    n_kv_heads=8,
+    head_dim=128,
+    bos_token_id=151_643,
+    eos_token_id=151_645,
+)
 """Published dense models: (layers, width, heads, d_ff, tied), from their ``config.json`` (Yang et al. 2025, table 1)."""
 
 
@@ -52,23 +62,7 @@ def qwen3_preset(size: str, **changes: Any) -> Qwen3Config:
     Its context is the one without scaling; four times that is for ``YarnScaling(factor=4.0,
     original_context_length=32_768)``, as the model cards advise.
     """
-    if size not in QWEN3_SIZES:
-        raise ValueError(f"size {size!r} is no published dense Qwen3: use one of {', '.join(QWEN3_SIZES)}")
-    n_layers, d_model, n_heads, d_ff, tied = QWEN3_SIZES[size]
-    published = {
-        "vocab_size": 151_936,
-        "context_length": 40_960,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "n_kv_heads": 8,
-        "head_dim": 128,
-        "d_ff": d_ff,
-        "tie_embeddings": tied,
-        "bos_token_id": 151_643,
-        "eos_token_id": 151_645,
-    }
-    return Qwen3Config(**published | changes)
+    return preset("dense Qwen3", Qwen3Config, QWEN3_SIZES, size, changes)
 
 
 class Qwen3(Transformer):

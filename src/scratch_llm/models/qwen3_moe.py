@@ -14,6 +14,7 @@ from scratch_llm.layers.mixture_of_experts import Experts, MixtureOfExperts
 from scratch_llm.layers.routing import Routing, SoftmaxRouter, check_top_k, load_balancing_loss
 from scratch_llm.models.config import check_positive, transformer_from_huggingface, transformer_to_huggingface
 from scratch_llm.models.llama import swiglu_rules
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.qwen3 import Qwen3, Qwen3Config, refuse_sliding_window
 from scratch_llm.models.sparse import SparseModel, expert_rules
 from scratch_llm.weights.rules import Rule, refuse_unless, rope_of
@@ -126,25 +127,24 @@ class Qwen3Moe(SparseModel, Qwen3):
         }
 
 
-QWEN3_MOE_SIZES: dict[str, dict[str, Any]] = {
-    "30B-A3B": {"n_layers": 48, "d_model": 2048, "n_heads": 32, "d_ff": 6144, "expert_d_ff": 768},
-    "235B-A22B": {"n_layers": 94, "d_model": 4096, "n_heads": 64, "d_ff": 12_288, "expert_d_ff": 1536},
-}
+QWEN3_MOE_SIZES: Sizes = size_table(
+    "n_layers d_model n_heads d_ff expert_d_ff",
+    {
+        "30B-A3B": (48, 2048, 32, 6144, 768),
+        "235B-A22B": (94, 4096, 64, 12_288, 1536),
+    },
+    vocab_size=151_936,
+    context_length=40_960,
+    n_kv_heads=4,
+    head_dim=128,
+    n_experts=128,
+    n_experts_per_token=8,
+    tie_embeddings=False,
+    bos_token_id=151_643,
+    eos_token_id=151_645,
+)
 
 
 def qwen3_moe_preset(size: str, **changes: Any) -> Qwen3MoeConfig:
     """The configuration of a published model, a name in ``QWEN3_MOE_SIZES``, with some fields changed."""
-    if size not in QWEN3_MOE_SIZES:
-        raise ValueError(f"size {size!r} is no published Qwen3 MoE: use one of {', '.join(QWEN3_MOE_SIZES)}")
-    published = {
-        "vocab_size": 151_936,
-        "context_length": 40_960,
-        "n_kv_heads": 4,
-        "head_dim": 128,
-        "n_experts": 128,
-        "n_experts_per_token": 8,
-        "tie_embeddings": False,
-        "bos_token_id": 151_643,
-        "eos_token_id": 151_645,
-    }
-    return Qwen3MoeConfig(**published | QWEN3_MOE_SIZES[size] | changes)
+    return preset("Qwen3 MoE", Qwen3MoeConfig, QWEN3_MOE_SIZES, size, changes)

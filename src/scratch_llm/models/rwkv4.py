@@ -24,6 +24,7 @@ from scratch_llm.layers.token_shift import Padding
 from scratch_llm.layers.wkv import WKVState
 from scratch_llm.models.base import init_linear_and_embedding
 from scratch_llm.models.config import ModelConfig, check_positive, token_fields
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.recurrent import RecurrentModel
 from scratch_llm.weights.rules import Rule
 
@@ -56,31 +57,27 @@ class RWKV4Config(ModelConfig):
         return layer // self.rescale_every if self.rescale_every else 0
 
 
-RWKV4_SIZES: dict[str, tuple[int, int]] = {
-    "169m": (12, 768),
-    "430m": (24, 1024),
-    "1b5": (24, 2048),
-    "3b": (32, 2560),
-    "7b": (32, 4096),
-    "14b": (40, 5120),
-}
+RWKV4_SIZES: Sizes = size_table(
+    "n_layers d_model",
+    {
+        "169m": (12, 768),
+        "430m": (24, 1024),
+        "1b5": (24, 2048),
+        "3b": (32, 2560),
+        "7b": (32, 4096),
+        "14b": (40, 5120),
+    },
+    vocab_size=50277,
+    context_length=1024,
+    bos_token_id=0,
+    eos_token_id=0,
+)
 """Models published with the paper, trained on the Pile: (layers, width).  Peng et al. 2023, table 2."""
 
 
 def rwkv4_preset(size: str, **changes: Any) -> RWKV4Config:
     """The configuration of a published RWKV-4, a name in ``RWKV4_SIZES``, with some fields changed."""
-    if size not in RWKV4_SIZES:
-        raise ValueError(f"size {size!r} is no published RWKV-4: use one of {', '.join(RWKV4_SIZES)}")
-    n_layers, d_model = RWKV4_SIZES[size]
-    published = {
-        "vocab_size": 50277,
-        "context_length": 1024,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    return RWKV4Config(**published | changes)
+    return preset("RWKV-4", RWKV4Config, RWKV4_SIZES, size, changes)
 
 
 class StreamNorm(LayerNorm):

@@ -20,6 +20,7 @@ from scratch_llm.models.config import (
     common_from_huggingface,
     common_to_huggingface,
 )
+from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.recurrent import RecurrentModel
 from scratch_llm.weights.rules import Rule
 
@@ -61,30 +62,25 @@ class RWKV7Config(ModelConfig):
         return self.d_model // self.head_dim
 
 
-RWKV7_SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
-    "0.1b": (12, 768, 64, 64, 32, 128),
-    "0.4b": (24, 1024, 64, 64, 32, 128),
-    "1.5b": (24, 2048, 96, 96, 64, 256),
-    "2.9b": (32, 2560, 96, 96, 64, 320),
-}
+RWKV7_SIZES: Sizes = size_table(
+    "n_layers d_model decay_rank rate_rank value_rank gate_rank",
+    {
+        "0.1b": (12, 768, 64, 64, 32, 128),
+        "0.4b": (24, 1024, 64, 64, 32, 128),
+        "1.5b": (24, 2048, 96, 96, 64, 256),
+        "2.9b": (32, 2560, 96, 96, 64, 320),
+    },
+    vocab_size=65536,
+    context_length=4096,
+    bos_token_id=0,
+    eos_token_id=0,
+)
 """The World models published with the paper: (layers, width, ranks of decay, rate, value and gate)."""
 
 
 def rwkv7_preset(size: str, **changes: Any) -> RWKV7Config:
     """The configuration of a published RWKV-7, a name in ``RWKV7_SIZES``, with some fields changed."""
-    if size not in RWKV7_SIZES:
-        raise ValueError(f"size {size!r} is no published RWKV-7: use one of {', '.join(RWKV7_SIZES)}")
-    n_layers, d_model, *ranks = RWKV7_SIZES[size]
-    published = {
-        "vocab_size": 65536,
-        "context_length": 4096,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        **dict(zip(_RANKS, ranks)),
-    }
-    return RWKV7Config(**published | changes)
+    return preset("RWKV-7", RWKV7Config, RWKV7_SIZES, size, changes)
 
 
 _RANKS = ("decay_rank", "rate_rank", "value_rank", "gate_rank")

@@ -157,7 +157,7 @@ def test_presets():
     assert (model.n_parameters(), model.n_parameters(active=True)) == (671_026_404_352, 37_552_282_624)
     tiny = build_model(deepseek_v3_preset("tiny", n_layers=2, vocab_size=61), seed=0)
     assert tiny.config.n_layers == 2 and tiny(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, 61)
-    with pytest.raises(ValueError, match="size '7B' is no DeepSeek-V3: use one of 671B, tiny"):
+    with pytest.raises(ValueError, match="size '7B' is no known DeepSeek-V3: use one of 671B, tiny"):
         deepseek_v3_preset("7B")
 
 

@@ -190,7 +190,7 @@ def test_published_sizes(size, n_million, n_global):
 
 
 def test_unknown_size():
-    with pytest.raises(ValueError, match="size '2b' is no published Gemma 3: use one of 270m, 1b"):
+    with pytest.raises(ValueError, match="size '2b' is no known Gemma 3: use one of 270m, 1b"):
         gemma3_preset("2b")
 
 

@@ -150,9 +150,9 @@ def test_llama_3_1_as_published():
 
 def test_presets_name_what_there_is():
     assert llama_preset("3.2-1b", n_layers=2).n_layers == 2
-    with pytest.raises(ValueError, match=r"size '9b' is no published Llama: use one of 2-7b, .*3\.2-3b"):
+    with pytest.raises(ValueError, match=r"size '9b' is no known Llama: use one of 2-7b, .*3\.2-3b"):
         llama_preset("9b")
-    with pytest.raises(ValueError, match=r"size '9b' is no published dense Qwen3: use one of 0\.6b, .*32b"):
+    with pytest.raises(ValueError, match=r"size '9b' is no known dense Qwen3: use one of 0\.6b, .*32b"):
         qwen3_preset("9b")
 
 

@@ -86,7 +86,7 @@ def test_impossible_configurations(changes, message):
 
 def test_bad_input():
     model = build_model(CONFIGS["tied"])
-    with pytest.raises(ValueError, match="size '7b' is no published Mamba: use one of 130m"):
+    with pytest.raises(ValueError, match="size '7b' is no known Mamba: use one of 130m"):
         mamba_preset("7b")
     with pytest.raises(ValueError, match="hidden_act = 'relu'"):
         Mamba.config_from_huggingface(Mamba.config_to_huggingface(model.config) | {"hidden_act": "relu"})

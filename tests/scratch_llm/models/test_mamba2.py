@@ -138,7 +138,7 @@ def test_impossible_configurations(changes, message):
 
 def test_bad_input():
     config = CONFIGS["tied"]
-    with pytest.raises(ValueError, match="size '7b' is no published Mamba-2: use one of 130m"):
+    with pytest.raises(ValueError, match="size '7b' is no known Mamba-2: use one of 130m"):
         mamba2_preset("7b")
     with pytest.raises(ValueError, match="hidden_act = 'relu'"):
         Mamba2.config_from_huggingface(Mamba2.config_to_huggingface(config) | {"hidden_act": "relu"})

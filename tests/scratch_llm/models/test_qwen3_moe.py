@@ -110,7 +110,7 @@ def test_presets_have_the_sizes_in_their_names(size, total, active):
         model = Qwen3Moe(qwen3_moe_preset(size))
     assert (model.n_parameters(), model.n_parameters(active=True)) == (total, active)
     assert qwen3_moe_preset(size, n_layers=2).n_layers == 2
-    with pytest.raises(ValueError, match="size '7B' is no published Qwen3 MoE: use one of 30B-A3B, 235B-A22B"):
+    with pytest.raises(ValueError, match="size '7B' is no known Qwen3 MoE: use one of 30B-A3B, 235B-A22B"):
         qwen3_moe_preset("7B")
 
 

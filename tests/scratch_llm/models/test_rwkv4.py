@@ -160,7 +160,7 @@ def test_presets_have_the_published_numbers_of_parameters(size, n_parameters):
 
 def test_impossible_configurations():
     shape = {"vocab_size": 97, "context_length": 40, "n_layers": 1, "d_model": 36}
-    with pytest.raises(ValueError, match="is no published RWKV-4: use one of 169m"):
+    with pytest.raises(ValueError, match="is no known RWKV-4: use one of 169m"):
         rwkv4_preset("2b")
     with pytest.raises(ValueError, match="rescale_every is -1"):
         RWKV4Config(**shape, rescale_every=-1)

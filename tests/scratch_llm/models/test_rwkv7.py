@@ -160,7 +160,7 @@ def test_presets_have_the_published_numbers_of_parameters(size, n_parameters):
 
 
 def test_impossible_configurations():
-    with pytest.raises(ValueError, match=r"is no published RWKV-7: use one of 0\.1b"):
+    with pytest.raises(ValueError, match=r"is no known RWKV-7: use one of 0\.1b"):
         rwkv7_preset("7b")
     with pytest.raises(ValueError, match="d_model 36 is not divisible by head_dim 7"):
         RWKV7Config(vocab_size=97, context_length=40, n_layers=1, d_model=36, head_dim=7)

@@ -72,7 +72,7 @@ def test_published_sizes(size, n_parameters):
     assert round(n_parameters / 1e6) == int(size[:-1]) and model.config.head_dim == 64
     assert len(GPT2_SIZES) == 4
     assert gpt2_preset(size, dropout=0.1).dropout == 0.1
-    with pytest.raises(ValueError, match="size '117M' is no published GPT-2: use one of 124M"):
+    with pytest.raises(ValueError, match="size '117M' is no known GPT-2: use one of 124M"):
         gpt2_preset("117M")
 
 
