@@ -48,7 +48,7 @@ from scratch_llm.tokenizers import (
 )
 from scratch_llm.tokenizers.patterns import PreTokenizer
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "model.d_model"))
 artifacts = Artifacts(settings)
 report = Report(artifacts, "week03-tokenizer", "3주차: 한국어 토크나이저 만들기")
 

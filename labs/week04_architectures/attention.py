@@ -56,7 +56,7 @@ from scratch_llm.layers.self_attention import (
 )
 from scratch_llm.tokenizers import ByteLevelBPE
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "model"))
 smoke = settings.scale == "smoke"
 torch.manual_seed(settings.seed)
 artifacts = Artifacts(settings)

@@ -34,7 +34,7 @@ from llm_workshop.settings import settings_from_command_line
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "compare", "pretrain.packing", "pretrain.precision", "pretrain.eval_batches"))
 artifacts = Artifacts(settings)
 compare = settings.compare
 check_architectures(compare.models)

@@ -57,7 +57,7 @@ from scratch_llm.models.config import replace
 from scratch_llm.training.matmul_peak import matmul_peak
 from scratch_llm.training.precision import choose_dtype
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("tokenizer.vocab_size", "model", "pretrain.batch_size", "pretrain.precision"))
 artifacts = Artifacts(settings)
 report = Report(artifacts, "week04-flops", "4주차: 파라미터, FLOPs, 메모리, MFU")
 KOREAN = {

@@ -34,7 +34,7 @@ from llm_workshop.settings import settings_from_command_line
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "model", "pretrain", "generate"))
 artifacts = Artifacts(settings)
 report = Report(artifacts, "week05-pretrain", "5주차: 처음부터 사전 학습하기")
 

@@ -36,7 +36,7 @@ from llm_workshop.serving.serve import check_address, serve
 from llm_workshop.settings import settings_from_command_line
 from scratch_llm.tokenizers import StreamingDecoder, encode_chat, render_chat
 
-settings = settings_from_command_line()
+settings = settings_from_command_line(uses=("generate", "chat"))
 if settings.chat.serve:
     check_address(settings.chat.host, settings.chat.port)  # 포트가 막혀 있으면 지금 알려 줍니다.
 artifacts = Artifacts(settings)

@@ -185,10 +185,10 @@ def parse_override(override: str) -> tuple[str, str, Any]:
     if not match:
         raise ValueError(f"cannot read the setting '{override}': write ARGS=\"section.key=value\"")
     section, key, text = match.groups()
-    sections = {n: f.annotation for n, f in Settings.model_fields.items() if _is_section(f.annotation)}
+    sections = _settings_by_section()
     if section not in sections:
         raise ValueError(f"unknown section '{section}' in '{override}': use {', '.join(sections)}{_nearest(section, sections)}")
-    fields = sections[section].model_fields
+    fields = sections[section]
     if key not in fields:
         raise ValueError(f"unknown setting '{section}.{key}'{_nearest(key, fields)}; '{section}' has {', '.join(fields)}")
     return section, key, _parse_value(text, key)
@@ -235,14 +235,20 @@ def derive(settings: Settings) -> tuple[Settings, list[Derived]]:
     return settings.model_copy(update={"model": model, "pretrain": pretrain}), derived
 
 
-def describe(settings: Settings, sections: Sequence[str] | None = None) -> list[str]:
+def describe(settings: Settings, uses: Sequence[str] | None = None) -> list[str]:
     """The dials in one line, then each value that was derived or set by hand, with its reason.
 
-    ``sections`` limits the values to those groups of settings (None: all).
+    ``uses`` limits the values to those sections (``"model"``) and single settings (``"model.d_ff"``); None: all.
+    ValueError for a name that is neither.
     """
     dials = f"SCALE={settings.scale}  DATA={','.join(settings.data)}  SEED={settings.seed}"
-    notes = [note for note in settings.notes if sections is None or note.split(".", 1)[0] in sections]
-    return [dials, *(f"  {note}" for note in notes)]
+    if uses is None:
+        return [dials, *(f"  {note}" for note in settings.notes)]
+    known = [name for section, keys in _settings_by_section().items() for name in (section, *(f"{section}.{key}" for key in keys))]
+    if unknown := [name for name in uses if name not in known]:
+        raise ValueError(f"'{unknown[0]}' is no section or setting{_nearest(unknown[0], known)}: use e.g. 'model' or 'model.d_ff'")
+    keys = [(note, note.split("=", 1)[0]) for note in settings.notes]
+    return [dials, *(f"  {note}" for note, key in keys if key in uses or key.split(".")[0] in uses)]
 
 
 def settings_digest(values: Any) -> str:
@@ -261,10 +267,13 @@ def add_dials(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any setting, e.g. pretrain.steps=50")
 
 
-def settings_from_command_line(argv: Sequence[str] | None = None, *, quiet: bool = False) -> Settings:
+def settings_from_command_line(
+    argv: Sequence[str] | None = None, *, uses: Sequence[str] | None = None, quiet: bool = False
+) -> Settings:
     """Settings for a lab script: from its arguments, or from SCALE/DATA/SEED/ARGS inside a notebook.
 
-    Also switches to one-line errors for the rest of the program and prints the settings that matter.
+    Also switches to one-line errors for the rest of the program and prints what was derived or set by hand, of the
+    sections and settings that the script ``uses`` (as in ``describe``).
     """
     from llm_workshop.errors import install_one_line_errors
 
@@ -281,22 +290,23 @@ def settings_from_command_line(argv: Sequence[str] | None = None, *, quiet: bool
         os.environ["FORCE"] = "1"
     settings = load_settings(arguments.scale, arguments.data, arguments.seed, arguments.overrides)
     if not quiet:
-        print("\n".join(describe(settings)), flush=True)
+        print("\n".join(describe(settings, uses)), flush=True)
     return settings
 
 
 def settings_help() -> str:
     """Every section and key with its one-line meaning, for ``--help``."""
-    lines = []
-    for name, field in Settings.model_fields.items():
-        if _is_section(field.annotation):
-            for key, inner in field.annotation.model_fields.items():
-                lines.append(f"  {name + '.' + key:<30} {inner.description}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"  {section + '.' + key:<30} {field.description}"
+        for section, fields in _settings_by_section().items()
+        for key, field in fields.items()
+    )
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _settings_by_section() -> dict[str, dict[str, Any]]:
+    """section -> key -> pydantic's field."""
+    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {n: kind.model_fields for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def _parse_value(text: str, key: str) -> Any:

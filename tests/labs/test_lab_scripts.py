@@ -51,7 +51,8 @@ def test_the_form_of_a_lab(script):
     kinds = [cell.cell_type for cell in notebook.cells]
     assert kinds[0] == "markdown" and notebook.cells[0].source.startswith("# ")
     assert kinds.count("markdown") >= 3 and kinds.count("code") >= 3
-    assert "settings_from_command_line()" in "".join(c.source for c in notebook.cells if c.cell_type == "code")
+    code = "".join(c.source for c in notebook.cells if c.cell_type == "code")
+    assert "settings_from_command_line(uses=(" in code, "a lab prints the settings that it uses, and no others"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -91,6 +91,21 @@ def test_command_line_and_environment(monkeypatch, capsys):
     assert settings_from_command_line([], quiet=True).scale == "gpu"
 
 
+def test_only_the_settings_that_a_lab_uses_are_printed(capsys):
+    argv = ["--scale", "smoke", "pretrain.batch_size=4", "pretrain.beta1=0.8", "generate.top_k=3"]
+    settings_from_command_line(argv, uses=("model", "pretrain.batch_size"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("=")[0].strip() for line in lines[1:]] == ["pretrain.batch_size", "model.n_kv_heads", "model.d_ff"]
+    settings_from_command_line(argv, uses=())
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["modle", "model.d_modle"])
+def test_what_a_lab_uses_must_exist(name):
+    with pytest.raises(ValueError, match=rf"'{name}' is no section or setting \(did you mean '{name.replace('modle', 'model')}'\?\): use e.g. 'model'"):
+        settings_from_command_line(["--scale", "smoke"], uses=(name,))
+
+
 def test_help_explains_every_setting():
     text = settings_help()
     for section, values in read_preset("laptop").items():
