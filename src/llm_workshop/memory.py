@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from pathlib import Path
-
 import torch
+
+from scratch_llm.process_memory import peak_resident_bytes
 
 
 class MemoryPeak:
@@ -25,15 +23,3 @@ class MemoryPeak:
         if self.device == "cuda":
             return torch.cuda.max_memory_allocated()
         return peak_resident_bytes()
-
-
-def peak_resident_bytes() -> int:
-    """The process's largest resident size so far.
-
-    On Linux from VmHWM: ``ru_maxrss`` of a child begins at its parent's peak.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scratch_llm.process_memory import peak_resident_bytes, resident_bytes
 from scratch_llm.weights.huggingface import load_model, read_config
 from scratch_llm.weights.rules import from_huggingface
 from scratch_llm.weights.safetensors_file import SafetensorsFile
@@ -78,8 +79,7 @@ WAYS = {
 def measure_peak(way: str, folder: str | Path) -> int:
     """Bytes by which the resident memory of a fresh process rises, at its highest, while it loads a folder.
 
-    Linux only: the kernel keeps the highest value itself (VmHWM in /proc/self/status), so no moment is missed.  Pages
-    of mapped files count as well, as long as they are mapped.
+    Linux only (see ``scratch_llm.process_memory``).  Pages of mapped files count as well, as long as they are mapped.
 
     Raises:
         ValueError: an unknown way.
@@ -87,8 +87,7 @@ def measure_peak(way: str, folder: str | Path) -> int:
     """
     if way not in WAYS:
         raise ValueError(f"way {way!r} is unknown: use one of {', '.join(WAYS)}")
-    if not Path("/proc/self/status").is_file():
-        raise OSError("peak memory is read from /proc/self/status, which this system does not have: measure on Linux")
+    resident_bytes()  # refuses where nothing can be measured
     # A fresh process: memory that an earlier load freed would be used again and hide the next one's need.
     code = "import sys; from scratch_llm.weights import loading_lesson; loading_lesson.report_peak(*sys.argv[1:])"
     child = subprocess.run([sys.executable, "-c", code, way, str(folder)], capture_output=True, text=True)
@@ -102,15 +101,10 @@ def report_peak(way: str, folder: str) -> None:
     import scratch_llm.models  # noqa: F401  (code is not part of the measurement)
 
     torch.set_num_threads(1)
-    before = _kilobytes("VmRSS")
+    before = resident_bytes()
     model = WAYS[way](folder)
-    print((_kilobytes("VmHWM") - before) * 1024)
+    print(peak_resident_bytes() - before)
     del model
-
-
-def _kilobytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def _architecture(folder: str | Path) -> tuple[Any, Any]:

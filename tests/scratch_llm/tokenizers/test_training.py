@@ -180,7 +180,8 @@ def test_the_result_does_not_depend_on_hash_seed_or_text_order(korean_texts):
 @pytest.mark.slow
 def test_training_and_encoding_44_mb_stay_under_one_gigabyte(shared_data):
     script = f"""
-import json, lzma, re
+import json, lzma
+from scratch_llm.process_memory import peak_resident_bytes
 from scratch_llm.tokenizers import ByteLevelBPE
 def texts():
     with lzma.open({str(shared_data / "nsmc" / "reviews_other.jsonl.xz")!r}, "rt", encoding="utf-8") as stream:
@@ -188,8 +189,7 @@ def texts():
             yield json.loads(line)["document"]
 tokenizer = ByteLevelBPE.train(texts(), 8192, ["<|endoftext|>"])
 n_tokens = sum(map(len, tokenizer.encode_documents(texts())))
-# Not ru_maxrss: a child begins with the peak of the process that forked it.
-print(n_tokens, int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)
+print(n_tokens, peak_resident_bytes() >> 20)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     n_tokens, peak_mebibytes = map(int, result.stdout.split())

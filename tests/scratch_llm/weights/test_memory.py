@@ -61,9 +61,9 @@ def test_shards_and_another_dtype_need_no_more(folder, tmp_path):
 
 def test_saving_needs_no_second_copy(folder, tmp_path):
     code = (
-        "import sys; from scratch_llm.models import load_model; from scratch_llm.weights.loading_lesson import _kilobytes\n"
-        "model = load_model(sys.argv[1]); before = _kilobytes('VmHWM')\n"
-        "model.save_pretrained(sys.argv[2]); print((_kilobytes('VmHWM') - before) * 1024)"
+        "import sys; from scratch_llm.models import load_model; from scratch_llm.process_memory import peak_resident_bytes\n"
+        "model = load_model(sys.argv[1]); before = peak_resident_bytes()\n"
+        "model.save_pretrained(sys.argv[2]); print(peak_resident_bytes() - before)"
     )
     child = subprocess.run(
         [sys.executable, "-c", code, str(folder), str(tmp_path)], capture_output=True, text=True, check=True
