@@ -1,4 +1,4 @@
-"""Who trains in ``training.py``: a model of ours or of a peer, of the same family and shape.
+"""Who runs in ``training.py`` and ``generation.py``: a model of ours or of a peer, of the same family and shape.
 
 transformers builds every family it knows from our configuration; litgpt and llms-from-scratch are given the families
 that they have.
@@ -19,6 +19,7 @@ from torch import nn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PEERS = Path(os.environ.get("BENCH_PEERS", REPOSITORY / ".envs" / "bench"))
+INSTALL = ".venv/bin/python -m pip install --no-deps --target .envs/bench -r environments/bench.txt"
 OURS = "ours"
 PACKAGES = {
     OURS: "scratch_llm",
@@ -52,7 +53,8 @@ class Contender:
 
 def contenders(families: list[str], sizes: list[str]) -> tuple[list[Contender], list[Contender]]:
     """(those that can run, those whose package is not installed)."""
-    sys.path.append(str(PEERS))
+    if str(PEERS) not in sys.path:  # last: what the core environment holds is shared
+        sys.path.append(str(PEERS))
     installed = {who: importlib.util.find_spec(package) is not None for who, package in PACKAGES.items()}
     every = [Contender(who, family, size) for size in sizes for family in families for who in PACKAGES if _has(who, family, size)]
     return [one for one in every if installed[one.who]], [one for one in every if not installed[one.who]]
@@ -104,29 +106,41 @@ def _litgpt(family: str, config):
 def _llms_from_scratch(family: str, config):
     if family == "gpt2":
         from llms_from_scratch.ch04 import GPTModelFast as Model
-
-        values = {"drop_rate": 0.0, "qkv_bias": True}
     elif family == "llama":
         from llms_from_scratch.llama3 import Llama3ModelFast as Model
-
-        values = {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta,
-                  "rope_freq": None, "dtype": torch.float32}
     else:
         from llms_from_scratch.qwen3 import Qwen3Model as Model
+    model = fill(Model(llms_from_scratch_values(family, config)))
+    return model, model
 
-        values = {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta,
-                  "head_dim": config.head_dim, "qk_norm": True, "dtype": torch.float32}
-        if family == "qwen3_moe":
-            values |= {"num_experts": config.n_experts, "num_experts_per_tok": config.n_experts_per_token,
-                       "moe_intermediate_size": config.expert_d_ff}
-    model = Model(values | {"vocab_size": config.vocab_size, "context_length": config.context_length,
-                            "emb_dim": config.d_model, "n_heads": config.n_heads, "n_layers": config.n_layers})
-    model = model.to_empty(device="cpu") if any(p.is_meta for p in model.parameters()) else model
-    for parameter in model.parameters():  # those made without values
+
+def llms_from_scratch_values(family: str, config, dtype: torch.dtype = torch.float32) -> dict:
+    """The dictionary of settings that its models take."""
+    values = {"vocab_size": config.vocab_size, "context_length": config.context_length, "emb_dim": config.d_model,
+              "n_heads": config.n_heads, "n_layers": config.n_layers, "dtype": dtype}
+    if family == "gpt2":
+        return values | {"drop_rate": 0.0, "qkv_bias": True}
+    values |= {"hidden_dim": config.d_ff, "n_kv_groups": config.n_kv_heads, "rope_base": config.rope_theta}
+    if family == "llama":
+        return values | {"rope_freq": None}
+    values |= {"head_dim": config.head_dim, "qk_norm": True}
+    if family == "qwen3_moe":
+        values |= {"num_experts": config.n_experts, "num_experts_per_tok": config.n_experts_per_token,
+                   "moe_intermediate_size": config.expert_d_ff}
+    return values
+
+
+def fill(model: nn.Module) -> nn.Module:
+    """Random weights for a model of llms-from-scratch, the output layer tied to the embedding."""
+    for module in model.modules():
+        # Only the layers made without values: to_empty would also wipe norms and tables of angles.
+        if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            module.to_empty(device="cpu", recurse=False)
+    for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, 0.0, 0.02)
     model.out_head.weight = model.tok_emb.weight
-    return model, model
+    return model
 
 
 BUILDERS = {OURS: _ours, "transformers": _transformers, "litgpt": _litgpt, "llms-from-scratch": _llms_from_scratch}

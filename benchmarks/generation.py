@@ -1,11 +1,12 @@
-"""Generation speed against ``generate`` of transformers: the same weights, dtype, prompt and number of tokens.
+"""Generation speed against transformers (the same weights), litgpt and llms-from-scratch (the same shape).
 
     python benchmarks/generation.py [--models llama mamba] [--sizes 15M 100M] [--quick]
 
-Every architecture of ``shapes.py``; 200 new tokens (50 at 100M), greedy, batch 1 and 8, float32 and bfloat16.  Both
-sides run alternately in one process; the figure is the best of the rounds.  The note tells the time to read all weights
+Every architecture of ``shapes.py``; 200 new tokens (50 at 100M), greedy, batch 1 and 8, float32 and bfloat16.  All
+run in turns in one process; the figure is the best of the rounds.  The note tells the time to read all weights
 once per step at the memory bandwidth measured in the same run: weights that fit into the last-level cache may beat
-it, and mixtures of experts read only a part.
+it, and mixtures of experts read only a part.  Each peer generates with its own code and cache (``generation_peers.py``);
+one that is not installed is left out, and said to be.
 """
 
 from __future__ import annotations
@@ -16,21 +17,27 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from contenders import INSTALL, OURS
+from generation_peers import Generate, generation_peers, generator_of
+from run import table
 from shapes import SHAPES, SIZES, check_families, config_of, label, transformers_config
 
 from scratch_llm.generation import SamplingConfig, generate_tokens
 from scratch_llm.models import LanguageModel, build_model
 
+TRANSFORMERS = "transformers"
 TARGET = 2.0
 PROMPT_LENGTH = 16
+NEW_TOKENS = {"15M": 200, "100M": 50}
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -61,15 +68,18 @@ def read_bandwidth() -> float:
 
 @dataclass
 class Measured:
-    """Tokens per second of both sides (theirs None where there is no peer) and the share of equal greedy tokens."""
+    """Tokens per second of ours, of transformers (None where it has no such model) and of the other peers by name;
+    ``equal`` is the share of equal greedy tokens with transformers, which has our weights."""
 
     ours: float
     theirs: float | None
     equal: float | None
+    others: dict[str, float] = field(default_factory=dict)
 
 
-def compare(model: LanguageModel, peer, batch_size: int, n_tokens: int, rounds: int) -> Measured:
-    """Both sides alternately, the best round of each."""
+def compare(model: LanguageModel, peer, batch_size: int, n_tokens: int, rounds: int,
+            others: Mapping[str, Generate] | None = None) -> Measured:
+    """All in turns, the best round of each."""
     vocab_size = model.config.vocab_size
     prompts = torch.randint(1, vocab_size, (batch_size, PROMPT_LENGTH), generator=torch.Generator().manual_seed(1))
     sampling = SamplingConfig(max_new_tokens=n_tokens, temperature=0)
@@ -91,14 +101,23 @@ def compare(model: LanguageModel, peer, batch_size: int, n_tokens: int, rounds: 
             )
         return new[:, PROMPT_LENGTH:].tolist()
 
-    total = batch_size * n_tokens
-    mine = ours()  # warm-up, and what came out
-    if peer is None:
-        return Measured(total / min(_seconds(ours) for _ in range(rounds)), None, None)
-    reference = theirs()
-    same = sum(a == b for row, other in zip(mine, reference) for a, b in zip(row, other))
-    seconds = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
-    return Measured(total / min(s for s, _ in seconds), total / min(s for _, s in seconds), same / total)
+    runs = {OURS: ours} | ({} if peer is None else {TRANSFORMERS: theirs})
+    runs |= {who: partial(_generate, generate, prompts, n_tokens) for who, generate in (others or {}).items()}
+    tokens = {who: function() for who, function in runs.items()}  # warm-up, and what came out
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        for who, function in runs.items():
+            best[who] = min(best[who], _seconds(function))
+    speeds = {who: batch_size * n_tokens / seconds for who, seconds in best.items()}
+    same = [a == b for row, other in zip(tokens[OURS], tokens.get(TRANSFORMERS, [])) for a, b in zip(row, other)]
+    return Measured(speeds.pop(OURS), speeds.pop(TRANSFORMERS, None), sum(same) / len(same) if same else None, speeds)
+
+
+def _generate(generate: Generate, prompts: torch.Tensor, n_tokens: int) -> list[list[int]]:
+    new = generate(prompts, n_tokens)
+    if new.shape != (len(prompts), n_tokens):
+        raise RuntimeError(f"{tuple(new.shape)} new tokens came, not {(len(prompts), n_tokens)}: the peer has another version")
+    return new.tolist()
 
 
 def run(
@@ -110,37 +129,47 @@ def run(
 ) -> list[dict]:
     """Rows {name, ours, peer, unit, ratio, target, note}; ``ratio`` at least ``target`` is a pass."""
     check_families(families or ())
-    rows, n_tokens, rounds = [], 32 if quick else 200, 1 if quick else 5
+    rows, rounds = [], 1 if quick else 5
     bandwidth = read_bandwidth()
-    for size, family, dtype in itertools.product(sizes, families or SHAPES, dtypes):
-        model = benchmark_model(family, size, DTYPES[dtype])
-        peer = peer_of(model)
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        for batch_size in batch_sizes:
-            measured = compare(model, peer, batch_size, n_tokens if size == "15M" else n_tokens // 4, rounds)
-            rows.append(row_of(f"generate, {label(family, size)}, {dtype}, batch {batch_size}", measured, batch_size, weights, bandwidth))
-            print(f"{rows[-1]['name']}: {rows[-1]['ratio']}", flush=True)
-        gc.collect()
+    for size, family in itertools.product(sizes, families or SHAPES):
+        n_tokens = min(32, NEW_TOKENS[size]) if quick else NEW_TOKENS[size]
+        there, missing = generation_peers(family, size)
+        for one in missing:
+            print(f"SKIPPED {one}: not installed ({INSTALL})", flush=True)
+        for dtype in dtypes:
+            model = benchmark_model(family, size, DTYPES[dtype])
+            peer = peer_of(model)
+            others = {one.who: generator_of(one, DTYPES[dtype]) for one in there}
+            weights = sum(p.numel() * p.element_size() for p in model.parameters())
+            for batch_size in batch_sizes:
+                name = f"generate, {label(family, size)}, {dtype}, batch {batch_size}"
+                measured = compare(model, peer, batch_size, n_tokens, rounds, others)
+                found = rows_of(name, measured, batch_size, weights, bandwidth)
+                print(f"{name}: {', '.join(str(row['ratio']) for row in found)}", flush=True)
+                rows += found
+            del model, peer, others
+            gc.collect()
+        rows += [{"name": f"generate, {one}", "ours": None, "peer": None, "unit": "tok/s", "ratio": None, "target": None,
+                  "note": f"not installed: {INSTALL}"} for one in missing]
     return rows
 
 
-def row_of(name: str, measured: Measured, batch_size: int, weights: int, bandwidth: float) -> dict:
-    """One line of the table; ``weights`` in bytes, of which mixtures of experts read only a part per step."""
+def rows_of(name: str, measured: Measured, batch_size: int, weights: int, bandwidth: float) -> list[dict]:
+    """A line of the table for each peer; ``weights`` in bytes, of which mixtures of experts read only a part per step."""
     step, floor = batch_size / measured.ours, weights / bandwidth
     note = f"step {step * 1e3:.2f} ms, all weights once {floor * 1e3:.2f} ms ({weights / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s)"
-    if measured.theirs is None:
-        return {"name": name, "ours": round(measured.ours, 1), "peer": None, "unit": "tok/s", "ratio": None, "target": None,
-                "note": f"transformers has no such model; {note}"}
-    return {"name": name, "ours": round(measured.ours, 1), "peer": round(measured.theirs, 1), "unit": "tok/s",
-            "ratio": round(measured.ours / measured.theirs, 2), "target": TARGET,
-            "note": f"peer transformers; {note}; {measured.equal:.0%} of tokens equal"}
+    ours = {"name": name, "ours": round(measured.ours, 1), "peer": None, "unit": "tok/s", "ratio": None, "target": None,
+            "note": f"transformers has no such model; {note}"}
+    rows = []
+    if measured.theirs is not None:
+        rows.append(_against(ours, TRANSFORMERS, measured.theirs, f"{note}; {measured.equal:.0%} of tokens equal"))
+    rows += [_against(ours, who, speed, "its own weights, the same shape") for who, speed in measured.others.items()]
+    return rows or [ours]
 
 
-def markdown(rows: list[dict]) -> str:
-    """The rows as a Markdown table."""
-    columns = ("name", "ours", "peer", "unit", "ratio", "target", "note")
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join(lines + ["| " + " | ".join(str(row[c]) for c in columns) + " |" for row in rows])
+def _against(ours: dict, who: str, speed: float, note: str) -> dict:
+    return ours | {"name": f"{ours['name']}, {who}", "peer": round(speed, 1), "ratio": round(ours["ours"] / speed, 2),
+                   "target": TARGET, "note": note}
 
 
 def _seconds(function) -> float:
@@ -157,7 +186,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="N")
     options = parser.parse_args()
-    print(markdown(run(options.quick, options.models, options.sizes, options.dtypes, options.batches)))
+    print(table(run(options.quick, options.models, options.sizes, options.dtypes, options.batches)))
 
 
 if __name__ == "__main__":
