@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from llm_workshop.report.plots import bar_list, new_figure
-from llm_workshop.timing import fastest_seconds, saved_bytes
+from llm_workshop.timing import fastest_seconds
+from scratch_llm.analysis import saved_bytes
 from scratch_llm.io import atomic_write
 from scratch_llm.layers.multi_head import MultiHead, copy_weights
 from scratch_llm.layers.multi_head_kernels import MULTI_HEAD_VARIANTS

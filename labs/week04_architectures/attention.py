@@ -23,33 +23,29 @@
 
 # %%
 import math
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
 
+from llm_workshop.architectures import attention_plots as plots
+from llm_workshop.architectures.examples import neighbours, plain_sentence
+from llm_workshop.architectures.multi_head_trial import KOREAN, cost_rows, costs, differences, family, growth_rows
+from llm_workshop.architectures.one_layer import OneLayer, describe_heads, fit, head_weights
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.tokenizer import training_texts
 from llm_workshop.report import Report
-from llm_workshop.report.plots import COLORS, bar_list, heat_map, new_figure
 from llm_workshop.settings import settings_from_command_line
-from llm_workshop.timing import fastest_seconds, saved_bytes
-from llm_workshop.tokenization import is_text, show_pieces
+from llm_workshop.tokenization import show_pieces
 from scratch_llm.analysis.token_vectors import token_vectors
 from scratch_llm.data import TokenFile, Windows
-from scratch_llm.layers import KVCache, RMSNorm, SlidingKVCache, apply_rotary, rotary_tables
+from scratch_llm.layers import KVCache, SlidingKVCache, apply_rotary, rotary_tables
 from scratch_llm.layers.latent_cache import LatentCache
-from scratch_llm.layers.multi_head import StackedHeads, copy_weights
-from scratch_llm.layers.multi_head_kernels import MULTI_HEAD_VARIANTS, SDPACausal
 from scratch_llm.layers.self_attention import (
     CausalSelfAttention,
     LinearSelfAttention,
     ParameterSelfAttention,
-    attention_without_weights,
     causal_weights_by_infinity,
     causal_weights_by_multiplication,
     scaled_scores,
@@ -84,23 +80,12 @@ counted = torch.from_numpy(train_tokens.tokens[:1_000_000].astype(np.int64))
 vectors = token_vectors(counted, tokenizer.vocab_size, D_MODEL)
 
 
-def pick_sentence(fewest: int = 8, most: int = 11) -> str:
-    """검증 글에서 토큰이 fewest개 이상 most개 이하인 첫 평서문(글자가 토큰으로 쪼개지지 않은 것). 없으면 첫 글의 앞부분."""
-    for text in training_texts(artifacts, "valid"):
-        for line in text.replace(". ", ".\n").splitlines():
-            pieces = tokenizer.pieces(line, allow_special=False)
-            plain = line.endswith(".") and not any(c in ':"“”‘’()' or c.isdigit() for c in line)
-            if plain and fewest <= len(pieces) <= most and all(map(is_text, pieces)):
-                return line
-    return tokenizer.decode(train_tokens.tokens[:most].tolist())
-
-
 def name_of(token: int) -> str:
     """그림에 쓸 토큰의 이름. 앞의 공백은 _로 보인다."""
     return show_pieces([tokenizer.token_of(token)])
 
 
-sentence = pick_sentence()
+sentence = plain_sentence(training_texts(artifacts, "valid"), tokenizer) or tokenizer.decode(train_tokens.tokens[:11].tolist())
 ids = torch.tensor(tokenizer.encode(sentence))
 labels = [name_of(i) for i in ids.tolist()]
 x = vectors[ids]
@@ -108,12 +93,10 @@ print(f"문장: {sentence}")
 print(f"토큰 {len(ids)}개: {' '.join(labels)}")
 print(f"x의 모양 (T, D) = {tuple(x.shape)}")
 
-directions = F.normalize(vectors, dim=1)
 common = torch.bincount(counted, minlength=tokenizer.vocab_size) >= 20
 rows = []
 for token in dict.fromkeys(ids.tolist()):
-    alike = (directions @ directions[token]).masked_fill(~common, -1).topk(5).indices.tolist()
-    rows.append({"토큰": name_of(token), "가까운 이웃": ", ".join(name_of(i) for i in alike if i != token)})
+    rows.append({"토큰": name_of(token), "가까운 이웃": ", ".join(map(name_of, neighbours(vectors, token, common)))})
     print(f"  {rows[-1]['토큰']:8} 이웃: {rows[-1]['가까운 이웃']}")
 report.text(f"**{sentence}**\n\n토큰 벡터는 말뭉치에서 이웃을 세어 만들었습니다. 학습은 하지 않았습니다.").table(rows)
 
@@ -132,19 +115,21 @@ report.text(f"**{sentence}**\n\n토큰 벡터는 말뭉치에서 이웃을 세�
 
 # %%
 report.section("2. 가중치 없는 어텐션")
-contexts, weights = attention_without_weights(x)
+scores = x @ x.T  # (T, T): 모든 짝의 내적
+weights = torch.softmax(scores, dim=-1)  # 줄마다 합이 1
+contexts = weights @ x  # (T, D): 무게로 낸 평균
+
 itself = torch.eye(len(x), dtype=torch.bool)
-other_weights = torch.softmax(scaled_scores(x, x).masked_fill(itself, float("-inf")), dim=-1)
-print(f"점수 s(0, 0) = {x[0] @ x[0]:.1f}, s(0, 1) = {x[0] @ x[1]:.1f}; 무게의 합 = {weights[0].sum():.4f}")
+scaled = (scores / D_MODEL**0.5).masked_fill(itself, float("-inf"))  # 자기 자신의 점수는 지운다
+other_weights = torch.softmax(scaled, dim=-1)
+print(f"점수 {tuple(scores.shape)} → 무게 {tuple(weights.shape)} → 문맥 벡터 {tuple(contexts.shape)}")
+print(f"점수 s(0, 0) = {scores[0, 0]:.1f}, s(0, 1) = {scores[0, 1]:.1f}; 무게의 합 = {weights[0].sum():.4f}")
 print(f"자기 자신에게 주는 무게의 평균: {weights.diagonal().mean():.4f}")
 for row, name in zip(other_weights, labels):
     print(f"  {name:8} 자기를 빼면 가장 닮은 토큰은 {labels[int(row.argmax())]} (무게 {row.max():.2f})")
-figure, (left, right) = new_figure(1, 2, height=4.2)
-heat_map(left, weights.tolist(), labels, "점수 그대로", highest=1.0)
-heat_map(right, other_weights.tolist(), labels, "자기를 빼고, 점수를 √D로 나누면")
-for axes in (left, right):
-    axes.set_xlabel("듣는 대상")
-    axes.set_ylabel("묻는 토큰")
+figure = plots.weights_plot(
+    {"점수 그대로": weights, "자기를 빼고, 점수를 √D로 나누면": other_weights}, labels, common_scale=("점수 그대로",)
+)
 report.figure(figure, "without-weights", "가중치 없는 어텐션의 무게. 한 줄의 합은 1입니다")
 figure
 
@@ -173,16 +158,7 @@ for width in (4, 16, 64, 256, 1024):
     print(f"d={width:5}: 점수의 분산 {row['분산, 그대로']:8.1f} → {row['분산, √d로 나누어']:.2f},  "
           f"1등의 무게 {row['1등의 무게, 그대로']:.2f} → {row['1등의 무게, √d로 나누어']:.2f},  "
           f"기울기 {row['기울기, 그대로']:.3f} → {row['기울기, √d로 나누어']:.3f}")  # fmt: skip
-figure, panels = new_figure(1, 3, width=3.6)
-for axes, quantity, title in zip(panels, ("분산", "1등의 무게", "기울기"), ("점수의 분산", "1등 키의 무게", "소프트맥스 기울기 Σ a(1−a)")):
-    for name, color in (("그대로", COLORS[1]), ("√d로 나누어", COLORS[0])):
-        axes.plot([row["d"] for row in rows], [row[f"{quantity}, {name}"] for row in rows], "o-", markersize=4, color=color, label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_title(title)
-    axes.set_xlabel("d")
-panels[0].set_yscale("log")
-panels[0].yaxis.set_major_formatter("{x:g}")
-panels[0].legend()
+figure = plots.scaling_plot(rows)
 report.table(rows).figure(figure, "scaling", f"키 {N_KEYS}개를 놓고 잰 값. 나누지 않으면 무게가 하나에 몰리고 기울기가 사라집니다")
 figure
 
@@ -201,14 +177,21 @@ figure
 # %%
 report.section("4. 쿼리, 키, 밸류")
 HEAD_DIM = D_MODEL // N_HEADS
-bare = ParameterSelfAttention(D_MODEL, HEAD_DIM)
-linear = LinearSelfAttention(D_MODEL, HEAD_DIM)
+W_query, W_key, W_value = (torch.randn(D_MODEL, HEAD_DIM) / D_MODEL**0.5 for _ in range(3))
+q, k, v = x @ W_query, x @ W_key, x @ W_value
+weights = torch.softmax(q @ k.T / HEAD_DIM**0.5, dim=-1)
+contexts = weights @ v
+print(f"x {tuple(x.shape)} → q, k, v {tuple(q.shape)} → 무게 {tuple(weights.shape)} → 문맥 벡터 {tuple(contexts.shape)}")
+
+# 같은 계산을 nn.Parameter로 담은 모듈과 nn.Linear로 담은 모듈
+bare, linear = ParameterSelfAttention(D_MODEL, HEAD_DIM), LinearSelfAttention(D_MODEL, HEAD_DIM)
 with torch.no_grad():
-    for matrix, layer in ((bare.W_query, linear.query), (bare.W_key, linear.key), (bare.W_value, linear.value)):
+    for matrix, parameter, layer in (
+        (W_query, bare.W_query, linear.query), (W_key, bare.W_key, linear.key), (W_value, bare.W_value, linear.value),
+    ):  # fmt: skip
+        parameter.copy_(matrix)
         layer.weight.copy_(matrix.T)
-    difference = (bare(x) - linear(x)).abs().max().item()
-    print(f"x {tuple(x.shape)} → q, k, v {tuple(linear.query(x).shape)} → 무게 {tuple(linear.weights(x).shape)} → {tuple(linear(x).shape)}")
-    print(f"맨 행렬과 nn.Linear의 차이: {difference:.1e}")
+    print(f"위의 네 줄과의 차이: nn.Parameter {(bare(x) - contexts).abs().max():.1e}, nn.Linear {(linear(x) - contexts).abs().max():.1e}")
 
 # %% [markdown]
 # ## 5. 미래 가리기
@@ -223,9 +206,11 @@ with torch.no_grad():
 
 # %%
 report.section("5. 미래 가리기")
-with torch.no_grad():
-    scores = scaled_scores(linear.query(x), linear.key(x))
-multiplied, infinite = causal_weights_by_multiplication(scores), causal_weights_by_infinity(scores)
+scores = q @ k.T / HEAD_DIM**0.5
+future = torch.ones_like(scores, dtype=torch.bool).triu(1)  # 대각선 위쪽이 미래
+multiplied = torch.softmax(scores, dim=-1) * ~future
+multiplied = multiplied / multiplied.sum(dim=-1, keepdim=True)  # 줄의 합을 다시 1로
+infinite = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
 print(f"보통의 점수에서 두 방법의 차이: {(multiplied - infinite).abs().max():.1e}")
 extreme = scores.clone()
 extreme[0, -1] = 200.0  # 첫 토큰이 마지막 토큰에게 아주 큰 점수를 주면
@@ -237,9 +222,9 @@ changed[-1] = 0
 with torch.no_grad():
     before, after = head(x), head(changed)
 print(f"마지막 토큰을 바꾸었을 때 앞 토큰들의 출력 변화: {(before - after)[:-1].abs().max():.1e} (마지막 토큰은 {(before - after)[-1].abs().max():.1e})")
-figure, (left, right) = new_figure(1, 2, height=4.2)
-heat_map(left, torch.softmax(scores, dim=-1).tolist(), labels, "가리기 전 (무작위 q, k)")
-heat_map(right, infinite.tolist(), labels, "−∞로 가린 다음", highest=1.0)
+figure = plots.weights_plot(
+    {"가리기 전 (무작위 q, k)": torch.softmax(scores, dim=-1), "−∞로 가린 다음": infinite}, labels, common_scale=("−∞로 가린 다음",)
+)
 report.figure(figure, "causal", "가리면 위쪽 삼각형이 비고, 줄의 합은 여전히 1입니다. 첫 토큰은 자기 자신만 볼 수 있습니다")
 figure
 
@@ -276,6 +261,9 @@ print("meta 장치로 옮기면 마스크도 함께:", dropping.to("meta").futur
 #
 # 무작위 머리는 볼 것이 없습니다. 그래서 잠깐 **학습**시켜 봅니다. 어텐션 한 층뿐인 아주 작은 언어 모델에게 다음 토큰을 맞히게 합니다.
 # 위치를 알려 주려고 사인파를 더했습니다(Vaswani 외, 2017, 3.5절). 12절에서 더 나은 방법을 봅니다.
+# 모델과 학습 코드는 `src/llm_workshop/architectures/one_layer.py`에 있습니다. 70줄 남짓이니 한번 읽어 보세요.
+#
+# 멀티헤드를 코드로 쓰면 이렇습니다. (T, D)를 (H, T, d)로 나누고, 머리마다 5절의 계산을 하고, 다시 이어 붙입니다.
 
 # %%
 report.section("7. 멀티헤드")
@@ -283,68 +271,26 @@ WINDOW, BATCH = 64, 8
 STEPS = 100 if smoke else 200
 
 
-def sinusoids(n_positions: int, width: int) -> torch.Tensor:
-    """(T, D): 진동수를 달리한 사인과 코사인. 진폭 √2라서 분산이 1이다."""
-    frequencies = 100.0 ** (-torch.arange(0, width, 2) / width)
-    angles = torch.arange(n_positions)[:, None] * frequencies
-    return math.sqrt(2) * torch.cat((angles.sin(), angles.cos()), dim=1)
+def split(rows: torch.Tensor) -> torch.Tensor:
+    """(T, D) → (H, T, d)."""
+    return rows.view(len(rows), N_HEADS, -1).transpose(0, 1)
 
 
-class OneLayer(nn.Module):
-    """임베딩 + 어텐션 한 층 + 출력(임베딩을 함께 쓴다). 센 벡터에서 출발한다."""
+W_query, W_key, W_value, W_out = (torch.randn(D_MODEL, D_MODEL) / D_MODEL**0.5 for _ in range(4))
+q, k, v = split(x @ W_query), split(x @ W_key), split(x @ W_value)
+scores = (q @ k.transpose(-1, -2) / HEAD_DIM**0.5).masked_fill(future, float("-inf"))  # (H, T, T)
+per_head = torch.softmax(scores, dim=-1) @ v  # (H, T, d)
+y = per_head.transpose(0, 1).flatten(1) @ W_out  # 머리를 이어 붙여 (T, D), 그리고 섞기
+print(f"x {tuple(x.shape)} → q {tuple(q.shape)} → 점수 {tuple(scores.shape)} → 머리마다 {tuple(per_head.shape)} → y {tuple(y.shape)}")
 
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding.from_pretrained(0.1 * vectors, freeze=False)
-        self.register_buffer("positions", 0.1 * sinusoids(WINDOW, D_MODEL))
-        self.norm, self.attention, self.final_norm = RMSNorm(D_MODEL), SDPACausal(D_MODEL, N_HEADS, WINDOW), RMSNorm(D_MODEL)
-
-    def normed(self, tokens):
-        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
-        return x, self.norm(x)
-
-    def forward(self, tokens):
-        x, normed = self.normed(tokens)
-        return F.linear(self.final_norm(x + self.attention(normed)), self.embedding.weight)
-
-
-def head_weights(model: OneLayer, tokens: torch.Tensor) -> list[torch.Tensor]:
-    """머리마다 무게 (B, T, T). 빠른 구현은 무게를 남기지 않으므로, 같은 가중치를 읽기 쉬운 구현에 옮겨 담아 본다."""
-    readable = StackedHeads(D_MODEL, N_HEADS, WINDOW)
-    copy_weights(model.attention, readable)
-    with torch.no_grad():
-        return [head.weights(model.normed(tokens)[1]) for head in readable.heads]
-
-
-def describe_heads(model: OneLayer, tokens: torch.Tensor) -> list[dict]:
-    """머리마다 어디를 보는가: 자기 자신, 바로 앞, 평균 거리, 실질적으로 몇 개를 보는가(엔트로피의 지수)."""
-    place = torch.arange(tokens.shape[1])
-    distance = (place[:, None] - place).clamp(min=0)
-    found = []
-    for number, w in enumerate(head_weights(model, tokens), 1):
-        late = w[:, 16:]  # 앞쪽 토큰은 볼 것이 적으니 뺀다
-        entropy = -(late * late.clamp(min=1e-12).log()).sum(-1).mean()
-        found.append({"머리": number, "자기 자신": w.diagonal(0, 1, 2)[:, 16:].mean().item(), "바로 앞": w.diagonal(-1, 1, 2)[:, 15:].mean().item(),
-                      "평균 거리": (late * distance[16:]).sum(-1).mean().item(), "실질 개수": entropy.exp().item()})  # fmt: skip
-    return found
-
-
-model = OneLayer()
+# %%
+model = OneLayer(vectors, N_HEADS, WINDOW)
 windows = Windows(train_tokens, WINDOW, BATCH, seed=settings.seed, packing="stream")
 probe, _ = Windows(TokenFile(tokens_folder / "valid"), WINDOW, BATCH, seed=settings.seed, packing="stream").batch(0)
 untrained_heads = describe_heads(model, probe)
-optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.95))
-schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / STEPS) + 0.02)
-for step in range(STEPS):
-    inputs, targets = windows.batch(step)
-    loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    schedule.step()
-    if step in (0, STEPS // 2, STEPS - 1):
-        print(f"  스텝 {step + 1:4}: 손실 {loss.item():.3f}")
+losses = fit(model, windows, STEPS)
+for step in (1, STEPS // 2, STEPS):
+    print(f"  스텝 {step:4}: 손실 {losses[step - 1]:.3f}")
 trained_heads = describe_heads(model, probe)
 for before, after in zip(untrained_heads, trained_heads):
     print(f"  머리 {after['머리']}: 바로 앞 {before['바로 앞']:.2f} → {after['바로 앞']:.2f}, 평균 거리 {before['평균 거리']:.1f} → {after['평균 거리']:.1f}, "
@@ -355,9 +301,8 @@ for before, after in zip(untrained_heads, trained_heads):
 # 멀리까지 두루 보는 머리가 생깁니다. 아무도 그렇게 하라고 시키지 않았습니다.
 
 # %%
-figure, panels = new_figure(1, N_HEADS, width=3.7, height=4.0)
-for number, (axes, w) in enumerate(zip(panels, head_weights(model, ids[None])), 1):
-    heat_map(axes, w[0].tolist(), labels, f"머리 {number}", highest=1.0, numbers=False)
+panels = {f"머리 {number}": weights[0] for number, weights in enumerate(head_weights(model, ids[None]), 1)}
+figure = plots.weights_plot(panels, labels, width=3.7, height=4.0, common_scale=tuple(panels), numbers=False)
 report.text(f"어텐션 한 층뿐인 모델을 {STEPS}스텝 학습한 다음입니다. 처음에는 네 머리 모두 평균 거리가 "
             f"{min(r['평균 거리'] for r in untrained_heads):.0f} 안팎으로 앞의 토큰을 고르게 보았습니다.")  # fmt: skip
 report.table(trained_heads).figure(figure, "heads", "학습한 네 머리의 무게. 짙을수록 많이 듣습니다")
@@ -372,64 +317,15 @@ figure
 
 # %%
 report.section("8. 같은 함수, 열두 가지 구현")
-KOREAN = {
-    "stacked heads": "머리를 하나씩 쌓기", "split weights": "q·k·v 행렬 셋을 머리로 나누기", "combined QKV": "행렬 하나로 q·k·v 한꺼번에",
-    "einsum": "einsum으로 적기", "additive mask": "마스크를 더하며 곱하기(baddbmm)", "SDPA, no flash": "SDPA, 점수표를 만드는 방식",
-    "SDPA, mask tensor": "SDPA에 마스크를 텐서로", "SDPA, is_causal": "SDPA에 is_causal=True", "FlexAttention": "FlexAttention (마스크가 함수)",
-    "nn.MultiheadAttention, weights": "nn.MultiheadAttention, 무게도 받기", "nn.MultiheadAttention": "nn.MultiheadAttention",
-    "workshop": "우리 모델의 층(GroupedQueryAttention)",
-}  # fmt: skip
-
-
-def is_left_out(name: str) -> str | None:
-    """이번 실행에서 빼는 까닭."""
-    if name == "FlexAttention" and smoke:
-        return "커널을 컴파일하는 데 10초 남짓 걸려 smoke에서는 뺍니다"
-    return None
-
-
-def family(d_model: int, n_heads: int, length: int) -> dict:
-    """모든 구현을 같은 가중치로."""
-    layers = {n: variant(d_model, n_heads, length) for n, variant in MULTI_HEAD_VARIANTS.items() if not is_left_out(n)}
-    for layer in layers.values():
-        copy_weights(layers["stacked heads"], layer)
-    return layers
-
-
-def can_train(layer, sample: torch.Tensor) -> str | None:
-    """학습할 수 없는 까닭. 없으면 None."""
-    return layer.cannot_run(sample.clone().requires_grad_())
-
-
-def answer_and_gradient(layer, sample):
-    """출력, 그리고 입력과 가중치에 대한 기울기(할 수 있을 때만)."""
-    with torch.no_grad():
-        y = layer(sample)
-    if can_train(layer, sample):
-        return y, None
-    layer.zero_grad()
-    inputs = sample.clone().requires_grad_()
-    layer(inputs).square().sum().backward()
-    return y, torch.cat([inputs.grad.flatten(), layer.read(of=lambda p: p.grad).qkv.flatten()])
-
-
-for name in MULTI_HEAD_VARIANTS:
-    if is_left_out(name):
-        print(f"{KOREAN[name]}: {is_left_out(name)}")
-sample = torch.randn(2, 33, 40)
-layers = family(40, 5, 33)
-expected, expected_gradient = answer_and_gradient(layers["stacked heads"], sample)
+SKIP = ("FlexAttention",) if smoke else ()
+for name in SKIP:
+    print(f"{KOREAN[name]}: 커널을 컴파일하는 데 10초 남짓 걸려 smoke에서는 뺍니다")
 rows, largest = [], 0.0
-for name, layer in layers.items():
-    y, gradient = answer_and_gradient(layer, sample)
-    difference = (y - expected).abs().max().item()
-    gradient_difference = None
-    if gradient is not None:  # 기울기는 크기가 제각각이므로 가장 큰 기울기에 대한 비율로
-        gradient_difference = ((gradient - expected_gradient).abs().max() / expected_gradient.abs().max()).item()
-    largest = max(largest, difference, gradient_difference or 0.0)
-    rows.append({"구현": KOREAN[name], "이름": name, "출력의 최대 차이": difference, "기울기의 최대 차이 (비율)": gradient_difference})
-    shown = "없음 (CPU에서 역전파를 하지 못합니다)" if gradient is None else f"{gradient_difference:.1e}"
-    print(f"  출력 {difference:.1e}  기울기 {shown}  {KOREAN[name]}")
+for name, found in differences(family(40, 5, 33, SKIP), torch.randn(2, 33, 40)).items():
+    largest = max(largest, found.output, found.gradient or 0.0)
+    rows.append({"구현": KOREAN[name], "이름": name, "출력의 최대 차이": found.output, "기울기의 최대 차이 (비율)": found.gradient})
+    shown = "없음 (CPU에서 역전파를 하지 못합니다)" if found.gradient is None else f"{found.gradient:.1e}"
+    print(f"  출력 {found.output:.1e}  기울기 {shown}  {KOREAN[name]}")
 print(f"가장 큰 차이: {largest:.1e} (float32의 반올림 크기입니다)")
 if largest > 1e-5:
     raise RuntimeError(f"구현 사이의 차이가 {largest:.1e}입니다: 같은 함수가 아닙니다")
@@ -452,47 +348,16 @@ report.section("9. 얼마나 빠르고, 얼마나 기억하나")
 LENGTHS = (64, 256) if smoke else (256, 1024)
 TIME_BATCH, TIME_WIDTH, TIME_HEADS, BUDGET = 2, 256, 4, 0.8 if smoke else 4.0
 
-
-def one_forward(layer, sample):
-    with torch.no_grad():
-        layer(sample)
-
-
-def one_training_step(layer, sample):
-    layer.zero_grad()
-    layer(sample).sum().backward()
-
-
-measured = {}
-for length in LENGTHS:
-    layers = family(TIME_WIDTH, TIME_HEADS, length)
-    sample = torch.randn(TIME_BATCH, length, TIME_WIDTH, requires_grad=True)
-    trainable = {name: layer for name, layer in layers.items() if not can_train(layer, sample)}
-    forward = fastest_seconds({n: partial(one_forward, layer, sample) for n, layer in layers.items()}, 20, BUDGET)
-    training = fastest_seconds({n: partial(one_training_step, layer, sample) for n, layer in trainable.items()}, 20, BUDGET)
-    saved = {name: saved_bytes(layer, sample) for name, layer in trainable.items()}
-    measured[length] = forward, training, saved
+measured = {
+    T: costs(family(TIME_WIDTH, TIME_HEADS, T, SKIP), torch.randn(TIME_BATCH, T, TIME_WIDTH), BUDGET) for T in LENGTHS
+}
 short, long = LENGTHS
-rows = []
-for name in measured[long][0]:
-    row = {"구현": KOREAN[name]}
-    for length in LENGTHS:
-        forward, training, saved = measured[length]
-        row |= {f"순전파 ms (T={length})": round(1e3 * forward[name], 2),
-                f"학습 ms (T={length})": round(1e3 * training[name], 2) if name in training else None,
-                f"간직 MB (T={length})": round(saved[name] / 1e6, 1) if name in saved else None}  # fmt: skip
-    rows.append(row)
+rows = cost_rows(measured)
+for row in rows:
     print(f"  T={long}: 순전파 {row[f'순전파 ms (T={long})']:8.1f} ms, 학습 {row[f'학습 ms (T={long})'] or '–':>8} ms, "
-          f"간직 {row[f'간직 MB (T={long})'] or '–':>6} MB  {KOREAN[name]}")  # fmt: skip
+          f"간직 {row[f'간직 MB (T={long})'] or '–':>6} MB  {row['구현']}")  # fmt: skip
 report.text(f"배치 {TIME_BATCH}, 너비 {TIME_WIDTH}, 머리 {TIME_HEADS}개, float32, CPU 스레드 {torch.get_num_threads()}개").table(rows)
-figure, panels = new_figure(1, 3, width=4.6, height=4.0)
-forward, training, saved = measured[long]
-for axes, values, title, unit, factor in (
-    (panels[0], forward, "순전파", "ms", 1e3), (panels[1], training, "순전파 + 역전파", "ms", 1e3), (panels[2], saved, "역전파까지 간직하는 메모리", "MB", 1e-6),
-):  # fmt: skip
-    bar_list(axes, {KOREAN[n]: factor * values[n] if n in values else None for n in forward}, f"{title}, T={long}", unit)
-    if axes is not panels[0]:
-        axes.set_yticklabels([])
+figure = plots.implementations_plot(measured[long], long)
 report.figure(figure, "speed", "같은 함수의 시간과 메모리. 초록색이 가장 작은 것입니다")
 figure
 
@@ -506,12 +371,9 @@ figure
 report.section("10. 길이가 두 배면 시간은 몇 배?")
 times = long // short
 arithmetic = (8 * long * TIME_WIDTH**2 + 4 * long**2 * TIME_WIDTH) / (8 * short * TIME_WIDTH**2 + 4 * short**2 * TIME_WIDTH)
-rows = []
-for name in trainable:
-    (_, training_short, saved_short), (_, training_long, saved_long) = measured[short], measured[long]
-    rows.append({"구현": KOREAN[name], "학습 시간": f"{training_long[name] / training_short[name]:.1f}배",
-                 "간직하는 메모리": f"{saved_long[name] / saved_short[name]:.1f}배"})  # fmt: skip
-    print(f"  T {times}배: 학습 시간 {rows[-1]['학습 시간']:>6}, 메모리 {rows[-1]['간직하는 메모리']:>6}  {KOREAN[name]}")
+rows = growth_rows(measured[short], measured[long])
+for row in rows:
+    print(f"  T {times}배: 학습 시간 {row['학습 시간']:>6}, 메모리 {row['간직하는 메모리']:>6}  {row['구현']}")
 print(f"연산 수는 {arithmetic:.1f}배, T는 {times}배, T²은 {times**2}배")
 report.text(f"길이 T가 {short}일 때와 {long}일 때({times}배)의 비율입니다. 연산 수는 {arithmetic:.1f}배가 됩니다.").table(rows)
 
@@ -568,22 +430,12 @@ for kind, per_token in PER_TOKEN.items():
 ours = settings.model
 print(f"우리 모델(층 {ours.n_layers}개, 쿼리 머리 {ours.n_heads}개, k·v 머리 {ours.n_kv_heads}개)은 토큰 하나에 "
       f"{2 * ours.n_layers * ours.n_kv_heads * (ours.d_model // ours.n_heads) * b / 1024:.1f} KiB (bfloat16)")  # fmt: skip
-figure, axes = new_figure(1, 1, width=7.4, height=4.0)
 lengths = [2**n for n in range(8, 18)]
-for index, kind in enumerate(PER_TOKEN):
-    axes.plot(lengths, [cache_bytes(kind, n) / 2**30 for n in lengths], marker="o", markersize=3.5, color=COLORS[index],
-              linestyle="--" if "창" in kind else "-", label=kind)  # fmt: skip
-axes.set_xscale("log", base=2)
-axes.set_yscale("log")
-axes.yaxis.set_major_formatter("{x:g}")
-axes.set_xticks(lengths, [f"{n:,}" for n in lengths], rotation=40)
-axes.set_xlabel("글의 길이 (토큰)")
-axes.set_ylabel("KV 캐시 (GiB)")
-axes.set_title("한 사람과의 대화에 드는 KV 캐시 (Llama 3 8B의 모양, bfloat16)")
-room = 8e9 / 2**30
-axes.axhline(room, color=COLORS[5], linewidth=1, linestyle=":")
-axes.annotate("24 GB GPU에서 16 GB 가중치를 빼고 남는 자리", (lengths[0], room), textcoords="offset points", xytext=(0, 4), fontsize=8, color=COLORS[5])
-axes.legend(loc="lower right")
+room = (24e9 - 16e9) / 2**30
+figure = plots.cache_plot(
+    lengths, {kind: [cache_bytes(kind, n) / 2**30 for n in lengths] for kind in PER_TOKEN},
+    room, "24 GB GPU에서 가중치 16 GB를 빼고 남는 자리",
+)  # fmt: skip
 report.text("“우리 캐시 / 식”은 이 저장소의 캐시 클래스가 16,384토큰 자리에 실제로 잡는 바이트 수를 식의 값으로 나눈 것입니다. "
             "창은 한 칸씩 옮기지 않으려고 여유를 두므로 1보다 큽니다.").table(rows)  # fmt: skip
 report.figure(figure, "kv-cache", "길이에 따른 KV 캐시. 창은 4,096토큰부터 더 늘지 않습니다")
@@ -616,42 +468,34 @@ with torch.no_grad():
     free = linear(x)[shuffled] - linear(x[shuffled])
 print(f"가리지 않은 어텐션에서 토큰을 뒤섞으면 출력도 그대로 뒤섞임: 차이 {free.abs().max():.1e}")
 
+# %% [markdown]
+# 먼저 도는 모습을 봅니다. 짝마다 빠르기가 다릅니다. 짝 0은 한 자리에 1라디안(57°)씩 돌아 여섯 자리면 거의 한 바퀴이고,
+# 짝 8은 같은 여섯 자리에 반의 반 바퀴도 못 돕니다. 빠른 짝은 바로 앞뒤를, 느린 짝은 먼 거리를 가려냅니다. 시계의 초침과 시침처럼요.
+
 # %%
-figure, (arrows, distance_plot, square) = new_figure(1, 3, width=4.3, height=3.9)
-for pair, color in ((0, COLORS[0]), (4, COLORS[1])):
-    for position in range(6):
-        angle = position * 10_000.0 ** (-2 * pair / ROTARY_DIM)
-        length = 1.0 if pair == 0 else 0.6
-        arrows.annotate("", (length * math.cos(angle), length * math.sin(angle)), (0, 0), arrowprops={"arrowstyle": "->", "color": color, "lw": 1.4})
-        arrows.text((length + 0.13) * math.cos(angle), (length + 0.13) * math.sin(angle), str(position), color=color, fontsize=8, ha="center", va="center")
-arrows.set_xlim(-1.3, 1.3)
-arrows.set_ylim(-1.3, 1.3)
-arrows.set_aspect("equal")
-arrows.set_title("자리 0–5에서 짝의 방향")
-arrows.text(-1.25, -1.22, "바깥: 짝 0 (빠름)", color=COLORS[0], fontsize=8)
-arrows.text(0.15, -1.22, "안: 짝 4 (느림)", color=COLORS[1], fontsize=8)
-distances = torch.arange(N_POSITIONS)
-for theta, color in ((100.0, COLORS[2]), (10_000.0, COLORS[0]), (500_000.0, COLORS[1])):
-    table_cos, table_sin = rotary_tables(ROTARY_DIM, N_POSITIONS, theta)
-    ones = torch.ones(ROTARY_DIM)
-    score = apply_rotary(ones.expand(N_POSITIONS, -1), table_cos, table_sin) @ ones / ROTARY_DIM
-    distance_plot.plot(distances[1:], score[1:], color=color, linewidth=1.3, label=f"θ = {theta:,.0f}")
-distance_plot.set_xscale("log")
-distance_plot.xaxis.set_major_formatter("{x:g}")
-distance_plot.set_title("같은 벡터끼리의 점수와 거리")
-distance_plot.set_xlabel("거리 (토큰)")
-distance_plot.set_ylabel("점수 / 거리 0의 점수")
-distance_plot.legend(loc="lower left", fontsize=8)
+speeds = {pair: 10_000.0 ** (-2 * pair / ROTARY_DIM) for pair in (0, 4, 8)}
+for pair, speed in speeds.items():
+    print(f"짝 {pair}: 한 자리에 {math.degrees(speed):.0f}°, 한 바퀴에 {2 * math.pi / speed:.0f}자리")
+figure = plots.turning_plot({f"짝 {pair}: 한 자리에 {math.degrees(speed):.0f}°": speed for pair, speed in speeds.items()})
+report.figure(figure, "rope-turning", "자리 0부터 5까지 짝이 가리키는 방향. 숫자가 자리입니다")
+figure
+
+# %% [markdown]
+# 다음은 점수입니다. q와 k를 같은 벡터(모두 1)로 두고 거리만 바꿉니다. 왼쪽 그림의 옅은 선은 잰 값 그대로이고, 짙은 선은 비슷한 거리끼리
+# 평균한 것입니다. 멀수록 점수가 낮아지고, **θ가 클수록 천천히** 낮아집니다. 긴 글을 읽는 모델이 θ를 키우는 까닭입니다.
+# 오른쪽은 무작위 q와 k의 점수표입니다. 점수가 거리에만 달려 있으니 대각선을 따라 같은 색입니다.
+
+# %%
+ones, by_theta = torch.ones(ROTARY_DIM), {}
+for theta in (10_000.0, 500_000.0):
+    turned = apply_rotary(ones.expand(N_POSITIONS, -1), *rotary_tables(ROTARY_DIM, N_POSITIONS, theta))
+    by_theta[f"θ = {theta:,.0f}"] = turned @ ones / ROTARY_DIM
 N_SHOWN = 40
-scores = (apply_rotary(q.expand(N_SHOWN, -1), cos[:N_SHOWN], sin[:N_SHOWN]) @ apply_rotary(k.expand(N_SHOWN, -1), cos[:N_SHOWN], sin[:N_SHOWN]).T)
-heat_map(square, (scores - scores.min()).tolist(), None, "점수 (자리 m의 q, 자리 n의 k)", numbers=False)
-square.set_xlabel("n")
-square.set_ylabel("m")
-uneven = max((a - b).abs().item() for offset in range(-9, 10) for a, b in pairwise(scores.diagonal(offset)))
+table = turned_q[:N_SHOWN] @ turned_k[:N_SHOWN].T
+uneven = max((a - b).abs().item() for offset in range(-9, 10) for a, b in pairwise(table.diagonal(offset)))
 print(f"점수표에서 같은 대각선 위의 값이 가장 많이 다른 것: {uneven:.1e}")
-report.text("둘째 그림은 q와 k가 같은 벡터(모두 1)일 때입니다. 멀수록 점수가 대체로 낮아지고, θ가 클수록 천천히 낮아집니다. "
-            "긴 글을 읽는 모델이 θ를 키우는 까닭입니다.")  # fmt: skip
-report.figure(figure, "rope", "왼쪽: 짝마다 다른 빠르기로 돕니다. 가운데: 거리에 따른 점수. 오른쪽: 점수는 거리에만 달려 있어 대각선을 따라 같습니다")
+figure = plots.distance_plot(by_theta, table)
+report.figure(figure, "rope-scores", "왼쪽: 거리에 따른 점수(짙은 선은 비슷한 거리끼리의 평균). 오른쪽: 점수표는 대각선을 따라 같습니다")
 report.facts({
     "거리 7인 두 쌍의 점수 차이 (자리 10과 1510)": abs(near - far).item(),
     "구현들의 가장 큰 차이": largest,

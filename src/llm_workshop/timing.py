@@ -1,4 +1,4 @@
-"""Seconds and memory of a piece of work, measured so that contenders can be compared."""
+"""Seconds of a piece of work, measured so that contenders can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 
 def fastest_seconds(
@@ -31,23 +30,6 @@ def fastest_seconds(
         if budget is not None and time.perf_counter() - started > budget:
             break
     return fastest
-
-
-def saved_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Memory that a forward pass keeps for the backward pass: every tensor once, parameters and buffers left out."""
-    own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
-    storages: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            storages[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        kept = module(*inputs)  # alive until all is counted: a freed storage's address is given out again
-    del kept
-    return sum(storages.values())
 
 
 def _seconds(work: Callable[[], Any]) -> float:

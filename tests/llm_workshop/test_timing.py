@@ -1,14 +1,12 @@
-"""What the stopwatch and the scales say of work whose time and memory are known."""
+"""What the stopwatch says of work whose time is known."""
 
 from __future__ import annotations
 
 import time
 
 import pytest
-import torch
-from torch import nn
 
-from llm_workshop.timing import fastest_seconds, saved_bytes
+from llm_workshop.timing import fastest_seconds
 
 
 def test_works_take_turns_and_the_fastest_call_counts():
@@ -29,11 +27,3 @@ def test_the_budget_ends_the_rounds_but_not_before_the_first():
     assert len(calls) == 1
     with pytest.raises(ValueError, match="rounds is 0"):
         fastest_seconds({}, rounds=0)
-
-
-def test_saved_bytes_are_what_backward_needs():
-    x = torch.randn(8, 16, requires_grad=True)
-    assert saved_bytes(nn.Linear(16, 4), x) == 8 * 16 * 4, "a product keeps its input; the weight is there anyway"
-    assert saved_bytes(nn.Sequential(nn.Linear(16, 4), nn.Softmax(-1)), x) == (8 * 16 + 8 * 4) * 4
-    with torch.no_grad():
-        assert saved_bytes(nn.Linear(16, 4), x) == 0

@@ -4,7 +4,7 @@ Everything takes a model or a configuration.  A configuration is built on the me
 and no memory, so that a model of 70 billion weights is counted in a second on a laptop.
 """
 
-from scratch_llm.analysis.activations import Activations, count_activations
+from scratch_llm.analysis.activations import Activations, count_activations, saved_bytes
 from scratch_llm.analysis.devices import DEVICES, Device, device_named, find_device, nominal_peak
 from scratch_llm.analysis.flops import (
     context_share,
@@ -59,6 +59,7 @@ __all__ = [
     "nominal_peak",
     "prefill_flops",
     "published_config",
+    "saved_bytes",
     "six_n",
     "total_parameters",
     "training_flops",

@@ -93,10 +93,20 @@ def count_activations(
     return result
 
 
+def saved_bytes(module: nn.Module, *inputs: Tensor) -> int:
+    """Memory that a forward pass of any module keeps for its backward pass: every tensor once, parameters and buffers
+    left out.  Measured where the module lies, with the kernels that it runs."""
+    with _Recorder(module) as recorder:
+        output = module(*inputs)
+    result = recorder.result().total
+    del output  # kept alive until here: a freed storage's address is given out again
+    return result
+
+
 class _Recorder:
     """Notes the storages that autograd saves, and in which block: within ``with``."""
 
-    def __init__(self, model: LanguageModel):
+    def __init__(self, model: nn.Module):
         self.blocks = list(getattr(model, "blocks", []))
         # Weights and tables are there anyway: they are no activations.
         tensors = (*model.parameters(), *model.buffers())
@@ -131,9 +141,11 @@ class _Recorder:
         self._place = None
 
     def _save(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor, self._place)
-        # The graph holds it; where a branch of the graph is dropped, so is what it saved.
-        self._saved_tensors.add(saved)
+        # Detached: an operation that keeps its own output (exp, softmax) would hold itself for ever.
+        saved = _Saved(tensor.detach(), self._place)
+        if not isinstance(tensor, nn.Parameter):
+            # The graph holds it; where a branch of the graph is dropped, so is what it saved.
+            self._saved_tensors.add(saved)
         return saved
 
     def result(self) -> Activations:
@@ -142,7 +154,7 @@ class _Recorder:
         storages: dict[int, tuple[int | None, int]] = {}
         for saved in sorted(self._saved_tensors, key=lambda saved: saved.order):
             storage = saved.tensor.untyped_storage()
-            if storage._cdata not in self._owned and not isinstance(saved.tensor, nn.Parameter):
+            if storage._cdata not in self._owned:
                 storages.setdefault(storage._cdata, (saved.place, storage.nbytes()))
         for place, size in storages.values():
             if place is None:
