@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scratch_llm.generation.packing import pack
+from scratch_llm.generation.packing import Weights, check_weights, pack
 from scratch_llm.models.base import LanguageModel
 
 
@@ -43,8 +43,14 @@ class Decoder:
         *,
         stride: int | None = None,
         packed: bool = True,
+        weights: Weights = "same",
     ):
-        """``packed=False`` computes with the model as it is, which is slower on a CPU."""
+        """``packed=False`` computes with the model as it is, which is slower on a CPU.  ``weights``: as in ``pack``."""
+        check_weights(weights)
+        if weights != "same" and not packed:
+            raise ValueError(
+                f"weights is {weights!r} with packed=False: only a packed model has other weights"
+            )
         C = model.config.context_length
         self.stride = default_stride(C) if stride is None else stride
         if not 1 <= self.stride <= C:
@@ -54,7 +60,7 @@ class Decoder:
                 "a prompt is empty: give each row at least one token, such as the model's bos_token_id"
             )
         self.rows = [list(prompt) for prompt in prompts]
-        self.model = pack(model, len(self.rows)) if packed else model
+        self.model = pack(model, len(self.rows), weights) if packed else model
         longest = max(map(len, self.rows)) + max_new_tokens
         self.slides = longest > C and not model.recurrent
         # Sliding rows of different lengths need slots beyond C; see KVCache.replace_rows and compact.

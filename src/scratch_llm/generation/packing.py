@@ -7,8 +7,11 @@ weights plus the fixed cost of each call.  Two things help on x86 CPUs, measured
   float32 by eight rows 125 us instead of 560 (MKL, the default for float32, does not use AVX-512 there);
 * RMSNorm by one reduction and three element-wise operations instead of the library's chain of six.
 
+A third is to read less: ``weights="int8"`` keeps matrices in one byte per weight (``int8_linear``).
+
 ``pack`` copies the tree of modules, sharing whatever it does not replace; the original stays as it is.  A module
-that knows a better form of itself for decoding gives it by a method ``packed(n_rows) -> nn.Module``.
+that knows a better form of itself for decoding gives it by a method ``packed(n_rows) -> nn.Module``, and gets its
+matrices from ``linear``, which knows what weights are wanted.
 """
 
 from __future__ import annotations
@@ -16,13 +19,19 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
+from contextvars import ContextVar
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratch_llm.generation.int8_linear import FEW_ROWS, Int8Linear
 from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.models.base import LanguageModel, softcap
+
+Weights = Literal["same", "int8"]
+"""How a packed model keeps its matrices: in the model's dtype, or in int8 with one scale per output."""
 
 
 class PackedLinear(nn.Module):
@@ -57,33 +66,77 @@ class FastRMSNorm(nn.Module):
         return x_float.div(torch.hypot(length, self.epsilon)).mul_(self.scaled_weight).to(x.dtype)
 
 
-# Model -> rows -> (state of its weights, packed copy).  Weak: a model that is dropped takes its copies along.
-_PACKED: weakref.WeakKeyDictionary[LanguageModel, dict[int, tuple[tuple, LanguageModel]]] = (
+# Model -> (rows, weights) -> (state of its weights, packed copy).  Weak: a model that is dropped takes its copies along.
+_PACKED: weakref.WeakKeyDictionary[LanguageModel, dict[tuple[int, Weights], tuple[tuple, LanguageModel]]] = (
     weakref.WeakKeyDictionary()
 )
+# What ``linear`` makes.  A context, as modules of any depth ask for their matrices by ``packed(n_rows)``.
+_WEIGHTS: ContextVar[Weights] = ContextVar("weights", default="same")
 
 
-def pack(model: LanguageModel, n_rows: int) -> LanguageModel:
+def pack(model: LanguageModel, n_rows: int, weights: Weights = "same") -> LanguageModel:
     """A copy of ``model`` for decoding ``n_rows`` rows at a time, or ``model`` itself where packing does not pay.
 
     The copy holds the matrices a second time (the packed ones) and computes without gradients.  It is kept
     as long as the model's weights stay the same, and made anew when they have changed.
+
+    ``weights="int8"`` rounds all matrices but embeddings and routers to int8; the same rounding on every device and for
+    every number of rows, but faster only for up to ``FEW_ROWS`` of them on a CPU.
     """
-    if model.device.type != "cpu" or not can_pack(model.dtype):
+    check_weights(weights)
+    if weights == "same" and (model.device.type != "cpu" or not can_pack(model.dtype)):
         return model
     state = _state_of(model)
-    copies = _PACKED.setdefault(model, {})
-    if n_rows not in copies or copies[n_rows][0] != state:
+    copies, key = _PACKED.setdefault(model, {}), (n_rows, weights)
+    if key not in copies or copies[key][0] != state:
         copies.clear()
-        with torch.inference_mode():
-            packed = _copy(model, n_rows).eval()
-            head, cap = PackedLinear(model.head_weight, None, n_rows), model.logit_softcap
-            # Looked up on the instance before the class, so this replaces the method of the copy alone
-            # (written past nn.Module, which would file a module among the children and keep the method).
-            logits = head if cap is None else lambda hidden: softcap(head(hidden), cap)
-            object.__setattr__(packed, "logits", logits)
-        copies[n_rows] = state, packed
-    return copies[n_rows][1]
+        token = _WEIGHTS.set(weights)
+        try:
+            copies[key] = state, _packed_model(model, n_rows)
+        finally:
+            _WEIGHTS.reset(token)
+    return copies[key][1]
+
+
+def check_weights(weights: str) -> None:
+    """ValueError for what ``pack`` does not know."""
+    if weights not in get_args(Weights):
+        raise ValueError(f"weights is {weights!r}: it must be one of {', '.join(get_args(Weights))}")
+
+
+@torch.inference_mode()
+def _packed_model(model: LanguageModel, n_rows: int) -> LanguageModel:
+    packed = _copy(model, n_rows).eval()
+    head, cap = linear(model.head_weight, None, n_rows), model.logit_softcap
+    # Looked up on the instance before the class, so this replaces the method of the copy alone
+    # (written past nn.Module, which would file a module among the children and keep the method).
+    logits = head if cap is None else lambda hidden: softcap(head(hidden), cap)
+    object.__setattr__(packed, "logits", logits)
+    return packed
+
+
+def linear(weight: Tensor, bias: Tensor | None, n_rows: int, *, exact: bool = False) -> nn.Module:
+    """``x W^T + b`` for decoding, in the weights asked of ``pack``; ``exact``: never in less than the dtype of ``weight``."""
+    if in_int8() and not exact:
+        layer = Int8Linear(weight, bias)
+        if (
+            (n_rows > FEW_ROWS or not layer.kernel_rows)
+            and weight.device.type == "cpu"
+            and can_pack(weight.dtype)
+        ):
+            layer.many = PackedLinear(layer.weight, bias, n_rows)
+        return layer
+    if weight.device.type == "cpu" and can_pack(weight.dtype):
+        return PackedLinear(weight, bias, n_rows)
+    plain = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    plain.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    plain.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+    return plain
+
+
+def in_int8() -> bool:
+    """Whether the model being packed gets int8 weights."""
+    return _WEIGHTS.get() == "int8"
 
 
 def _state_of(model: LanguageModel) -> tuple:
@@ -103,7 +156,7 @@ def _copy(module: nn.Module, n_rows: int) -> nn.Module:
     if hasattr(module, "packed"):
         return module.packed(n_rows)
     if type(module) is nn.Linear:
-        return PackedLinear(module.weight, module.bias, n_rows)
+        return linear(module.weight, module.bias, n_rows)
     if type(module) is RMSNorm:
         return FastRMSNorm(module)
     return pack_children(module, n_rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from scratch_llm.generation.packing import Weights, check_weights
 from scratch_llm.generation.sampling import SamplingConfig
 from scratch_llm.generation.stop_strings import StopStringFilter
 from scratch_llm.generation.tokens import TokenStream, eos_ids
@@ -33,13 +34,17 @@ class Generator:
         stop_ids: Collection[int] | None = None,
         add_bos: bool = True,
         stride: int | None = None,
+        weights: Weights = "same",
     ):
+        """``weights="int8"``: decode with weights of one byte, as in ``pack``."""
+        check_weights(weights)
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: "
                 "use the tokenizer the model was trained with"
             )
         self.model, self.tokenizer, self.add_bos, self.stride = model, tokenizer, add_bos, stride
+        self.weights = weights
         if stop_ids is None:
             stop_ids = {*eos_ids(model.config), tokenizer.eos_id, tokenizer.token_to_id(END_OF_TURN)} - {None}
         self.stop_ids = frozenset(stop_ids)
@@ -84,6 +89,7 @@ class Generator:
             sampling,
             stop_ids=self.stop_ids | {id_ for id_ in special if self.tokenizer.is_special(id_)},
             stride=self.stride,
+            weights=self.weights,
             n_ids=self.tokenizer.vocab_size,
         )
         decoders = [StreamingDecoder(self.tokenizer, skip_special=True, continues=True) for _ in rows]

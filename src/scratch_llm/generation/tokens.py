@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scratch_llm.generation.decoder import Decoder, default_stride, window_start
+from scratch_llm.generation.packing import Weights
 from scratch_llm.generation.sampling import Sampler, SamplingConfig
 from scratch_llm.models.base import LanguageModel
 
@@ -33,9 +34,10 @@ class TokenStream:
         stop_ids: Collection[int] | None = None,
         stride: int | None = None,
         packed: bool = True,
+        weights: Weights = "same",
         n_ids: int | None = None,
     ):
-        """``stop_ids`` None: the configuration's eos_token_id.  ``stride`` and ``packed``: as in ``Decoder``.
+        """``stop_ids`` None: the configuration's eos_token_id.  ``stride``, ``packed``, ``weights``: as in ``Decoder``.
 
         ``n_ids``: choose only among so many first ids, where the model's vocabulary is larger than the tokenizer's.
         """
@@ -45,7 +47,7 @@ class TokenStream:
         self.stop_ids = frozenset(eos_ids(model.config) if stop_ids is None else stop_ids)
         self.finished = [False] * len(self.prompts)
         self.decoder = Decoder(
-            model, self.prompts, self.sampling.max_new_tokens, stride=stride, packed=packed
+            model, self.prompts, self.sampling.max_new_tokens, stride=stride, packed=packed, weights=weights
         )
 
     def finish(self, row: int) -> None:

@@ -169,6 +169,7 @@ class LatentAttention(nn.Module):
         from scratch_llm.generation.packing import pack_children
 
         twin = pack_children(self, n_rows)
-        matrices = tuple(matrix.float().contiguous() for matrix in self._up_matrices())
+        layer = twin if hasattr(twin.kv_expand, "weight") else self  # int8 layers restore theirs
+        matrices = tuple(matrix.float().contiguous() for matrix in layer._up_matrices())
         object.__setattr__(twin, "_up_matrices", lambda: matrices)
         return twin

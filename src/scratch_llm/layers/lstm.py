@@ -83,5 +83,6 @@ class LSTMLayer(nn.Module):
         from scratch_llm.generation.packing import pack_children
 
         twin = pack_children(self, n_rows)
-        object.__setattr__(twin, "recurrence", self.recurrence)
+        if not hasattr(twin.input, "weight"):  # int8 layers restore theirs
+            object.__setattr__(twin, "recurrence", self.recurrence)
         return twin

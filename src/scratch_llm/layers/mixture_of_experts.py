@@ -236,28 +236,30 @@ class PackedExperts(nn.Module):
     """
 
     def __init__(self, experts: Experts, n_rows: int):
-        from scratch_llm.generation.packing import PackedLinear
+        from scratch_llm.generation.packing import in_int8, linear
 
         super().__init__()
-        self.n_rows, self.experts = n_rows, experts
+        # Only the packed matrices are in int8, so prompts go through them, too.
+        self.n_rows, self.experts = (None if in_int8() else n_rows), experts
         gate_up, down = experts.gate_up, experts.down
         E, D, self.d_ff = down.shape
         unvisited = (1 - experts.top_k / E) ** n_rows
-        self.dense = unvisited <= 0.5
+        # Scales are of one expert each, so int8 takes no joined matrices.
+        self.dense = unvisited <= 0.5 and not in_int8()
         if self.dense:
             # All gates, then all ups: so that each half is one piece.
             joined = gate_up.view(E, 2, self.d_ff, D).transpose(0, 1).reshape(2 * E * self.d_ff, D)
-            self.gate_up = PackedLinear(joined, None, n_rows)
-            self.down = PackedLinear(down.transpose(0, 1).reshape(D, E * self.d_ff), None, n_rows)
+            self.gate_up = linear(joined, None, n_rows)
+            self.down = linear(down.transpose(0, 1).reshape(D, E * self.d_ff), None, n_rows)
         else:
             rows = max(1, round(n_rows * experts.top_k / (E * (1 - unvisited))))
             # Plain lists: looking up a child of a ModuleList costs a microsecond.
-            self.gate_up = [PackedLinear(matrix, None, rows) for matrix in gate_up]
-            self.down = [PackedLinear(matrix, None, rows) for matrix in down]
+            self.gate_up = [linear(matrix, None, rows) for matrix in gate_up]
+            self.down = [linear(matrix, None, rows) for matrix in down]
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """(N, D) -> (N, D).  More rows than it was made for (a prompt) go the way of ``sorted_experts``."""
-        if len(x_ND) > self.n_rows:
+        if self.n_rows is not None and len(x_ND) > self.n_rows:
             return self.experts(x_ND, routing)
         if self.dense:
             return self._all_experts(x_ND, routing)
@@ -281,7 +283,7 @@ class PackedExperts(nn.Module):
         N, k = routing.experts_Nk.shape
         # So few visits are sorted faster by Python than by three calls of torch.
         experts = routing.experts_Nk.flatten().tolist()
-        order_P = torch.tensor(sorted(range(N * k), key=experts.__getitem__))
+        order_P = torch.tensor(sorted(range(N * k), key=experts.__getitem__), device=x_ND.device)
         sizes = [(expert, experts.count(expert)) for expert in sorted(set(experts))]
         tokens_P, weights_P = order_P // k, routing.weights_Nk.flatten()[order_P]
         pieces = x_ND[tokens_P].split([size for _, size in sizes])

@@ -48,9 +48,10 @@ class SoftmaxRouter(nn.Module):
 
     def packed(self, n_rows: int) -> SoftmaxRouter:
         """For decoding: the k largest logits first, as a softmax over them is the renormalised one over all."""
-        from scratch_llm.generation.packing import pack_children
+        from scratch_llm.generation.packing import linear
 
-        twin = pack_children(self, n_rows)
+        twin = copy.copy(self)
+        twin._modules = {"gate": linear(self.gate.weight, None, n_rows, exact=True)}
         if self.renormalise:
             object.__setattr__(twin, "forward", lambda x_ND: _route_by_logits(twin.gate(x_ND), self.top_k))
         return twin
@@ -134,10 +135,10 @@ class SigmoidRouter(nn.Module):
 
     def packed(self, n_rows: int) -> SigmoidRouter:
         """The same, with the float32 copy of its matrix made once; the bias is this one's."""
-        from scratch_llm.generation.packing import PackedLinear
+        from scratch_llm.generation.packing import linear
 
         twin = copy.copy(self)
-        gate = PackedLinear(self.gate.weight.float(), None, n_rows)
+        gate = linear(self.gate.weight.float(), None, n_rows, exact=True)
         object.__setattr__(twin, "_logits", lambda x_ND: gate(x_ND.float()))
         return twin
 
