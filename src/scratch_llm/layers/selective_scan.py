@@ -55,11 +55,8 @@ def selective_scan(
     if state_BNE is None:
         state_BNE = x_BTE.new_zeros(x_BTE.shape[0], *A_EN.t().shape, dtype=dtype)
     A_NE = (A_EN.t().to(dtype) * LOG2_E).contiguous()
-    tensors = [tensor.to(dtype).contiguous() for tensor in (x_BTE, delta_BTE, B_BTN, C_BTN, state_BNE)]
-    n_rows, segment, block = _plan(x_BTE, A_EN.shape[1])
-    groups = zip(*(tensor.split(n_rows) for tensor in tensors))
-    outputs = [_scan(x, delta, A_NE, B, C, state, segment, block) for x, delta, B, C, state in groups]
-    y_BTE, last_BNE = (torch.cat([output[i] for output in outputs]) if len(outputs) > 1 else outputs[0][i] for i in (0, 1))
+    x, delta, B, C, state = (tensor.to(dtype).contiguous() for tensor in (x_BTE, delta_BTE, B_BTN, C_BTN, state_BNE))
+    y_BTE, last_BNE, _ = _scan(x, delta, A_NE, B, C, state, *_plan(x_BTE, A_EN.shape[1]))
     return y_BTE.to(x_BTE.dtype), last_BNE
 
 
@@ -98,16 +95,21 @@ def _segments(T: int, segment: int, block: int) -> list[slice]:
 def _recur(decay: Tensor, h: Tensor, before: Tensor, block: int, reverse: bool = False) -> None:
     """``h[:, t] += decay[:, t] * h[:, t - 1]`` in place, over time (dimension 1), from the state ``before``.
 
-    ``reverse`` runs from the last step to the first.  With ``block`` > 1 (for a GPU, where each operation costs a launch)
-    blocks of so many steps are scanned side by side as if each began at 0; the state before a block then adds
-    its part, decayed by the product of the decays so far.
+    ``reverse``: ``h[:, t] += decay[:, t + 1] * h[:, t + 1]`` from the last step on, to which ``before`` is added as it is.
+    With ``block`` > 1 (for a GPU, where each operation costs a launch) blocks of so many steps are scanned side by side
+    as if each began at 0; the state before a block then adds its part, decayed by the product of the decays so far.
     """
     B, S, *rest = h.shape
     direction = -1 if reverse else 1
     if block == 1 or S % block:
+        if reverse:
+            h[:, -1] += before
+            decay, h, before = decay[:, 1:], h[:, :-1], h[:, -1]
         for decay_t, h_t in list(zip(decay.unbind(1), h.unbind(1)))[::direction]:
             before = h_t.addcmul_(decay_t, before)
         return
+    if reverse:
+        decay = torch.cat((decay[:, 1:], torch.ones_like(decay[:, :1])), dim=1)
     shape = (B, S // block, block, *rest)
     product, h = decay.reshape(shape).clone(), h.view(shape)
     steps = list(zip(product.unbind(2), h.unbind(2)))[::direction]
@@ -123,7 +125,7 @@ def _states(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, before: Tensor, block: int, buffers: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Decays and states of a segment, (B, S, N, E) each, in the first two of ``buffers``."""
-    decay, h = buffers[:2, :, : x.shape[1]]
+    decay, h = _views(buffers[:2], x, A)
     # exp2 because torch's exp takes 4 to 14 times as long on a CPU; A comes times log2(e).
     torch.mul(delta[:, :, None], A, out=decay).exp2_()
     torch.mul(B[..., None], (delta * x)[:, :, None], out=h)
@@ -132,8 +134,14 @@ def _states(
 
 
 def _buffers(n: int, x: Tensor, A: Tensor, segment: int) -> Tensor:
-    """Memory for ``n`` tensors of a segment and one step, taken once: new memory for every segment costs page faults."""
-    return x.new_empty(n, x.shape[0], min(segment, x.shape[1]) + 1, *A.shape)
+    """Memory for ``n`` tensors of a segment, taken once: new memory for every segment costs page faults."""
+    return x.new_empty(n, x.shape[0] * min(segment, x.shape[1]) * A.numel())
+
+
+def _views(buffers: Tensor, x: Tensor, A: Tensor) -> list[Tensor]:
+    """Buffers as (B, S, N, E) of a segment ``x``, without gaps also in a shorter one: matmul would copy those."""
+    shape = (*x.shape[:2], *A.shape)
+    return [buffer[: math.prod(shape)].view(shape) for buffer in buffers]
 
 
 # Operators of their own: to torch.compile one opaque call each, not thousands of steps to unroll.
@@ -141,23 +149,25 @@ def _buffers(n: int, x: Tensor, A: Tensor, segment: int) -> Tensor:
 
 @torch.library.custom_op("scratch_llm::selective_scan", mutates_args=())
 def _scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, segment: int, block: int
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, n_rows: int, segment: int, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, T, E), the last state (B, N, E) and the states before each segment (segments, B, N, E)."""
     segments = _segments(x.shape[1], segment, block)
-    y, befores, last = torch.empty_like(x), x.new_empty(len(segments), *state.shape), state
-    buffers = _buffers(2, x, A, segment)
+    y, last, befores = torch.empty_like(x), state.clone(), x.new_empty(len(segments), *state.shape)
+    buffers = _buffers(2, x[:n_rows], A, segment)
     with torch.autocast(x.device.type, enabled=False):
-        for now, before in zip(segments, befores):
-            before.copy_(last)
-            _, h = _states(x[:, now], delta[:, now], A, B[:, now], before, block, buffers)
-            y[:, now] = torch.matmul(C[:, now, None], h)[:, :, 0]
-            last = h[:, -1]
-    return y, last.clone(), befores
+        for rows in _segments(len(x), n_rows, 1):
+            for now, before in zip(segments, befores[:, rows]):
+                before.copy_(last[rows])
+                x_s, delta_s, B_s, C_s = (tensor[rows, now] for tensor in (x, delta, B, C))
+                _, h = _states(x_s, delta_s, A, B_s, before, block, buffers)
+                y[rows, now] = torch.matmul(C_s[:, :, None], h)[:, :, 0]
+                last[rows] = h[:, -1]
+    return y, last, befores
 
 
 @_scan.register_fake
-def _(x, delta, A, B, C, state, segment, block):
+def _(x, delta, A, B, C, state, n_rows, segment, block):
     n_segments = len(_segments(x.shape[1], segment, block))
     return torch.empty_like(x), torch.empty_like(state), state.new_empty(n_segments, *state.shape)
 
@@ -165,48 +175,57 @@ def _(x, delta, A, B, C, state, segment, block):
 @torch.library.custom_op("scratch_llm::selective_scan_backward", mutates_args=())
 def _scan_backward(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, befores: Tensor, grad_y: Tensor, grad_last: Tensor,
-    segment: int, block: int,
+    n_rows: int, segment: int, block: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, delta, A, B, C and the first state.
-
-    With g_t = dL/dh_t the recurrence runs backwards: g_t = C_t dL/dy_t + exp(delta_(t+1) A) g_(t+1).
-    """
-    grad_x, grad_delta, grad_A = torch.empty_like(x), torch.empty_like(x), torch.zeros_like(A)
-    grad_B, grad_C, grad_state = torch.empty_like(B), torch.empty_like(C), grad_last
-    A_by_ln_2, buffers = A * math.log(2), _buffers(3, x, A, segment)
+    """Gradients of x, delta, A, B, C and the first state."""
+    grads = [torch.empty_like(x), torch.empty_like(x), torch.empty_like(B), torch.empty_like(C)]
+    grad_A, grad_state = torch.zeros_like(A), grad_last.clone()
+    buffers = _buffers(3, x[:n_rows], A, segment)
     with torch.autocast(x.device.type, enabled=False):
-        for now, before in reversed(list(zip(_segments(x.shape[1], segment, block), befores))):
-            x_s, delta_s, B_s, C_s, gy_s = (tensor[:, now] for tensor in (x, delta, B, C, grad_y))
-            decay, h = _states(x_s, delta_s, A, B_s, before, block, buffers)
-            # (1, E) by (E, N) and not (N, E) by (E, 1), which takes torch's CPU kernel 12 times as long.
-            grad_C[:, now] = torch.matmul(gy_s[:, :, None], h.mT)[:, :, 0]
-            g = torch.mul(C_s[..., None], gy_s[:, :, None], out=buffers[2, :, : x_s.shape[1]])
-            # From the next step's decays; those behind the last step are already in grad_state.
-            S = x_s.shape[1]
-            buffers[0, :, S] = 1.0
-            _recur(buffers[0, :, 1 : S + 1], g, grad_state, block, reverse=True)
-            grad_state = decay[:, 0] * g[:, 0]
-
-            grad_input = torch.matmul(B_s[:, :, None], g)[:, :, 0]
-            grad_x[:, now] = grad_input * delta_s
-            grad_B[:, now] = torch.matmul((delta_s * x_s)[:, :, None], g.mT)[:, :, 0]
-            # dL/d(delta A) = g * decay * h_before, into the memory of the decays.
-            decay.mul_(g)
-            decay[:, 0] *= before
-            decay[:, 1:] *= h[:, :-1]
-            torch.mul(decay, A_by_ln_2, out=g)
-            grad_delta[:, now] = g.sum(dim=2).addcmul_(grad_input, x_s)
-            grad_A += decay.mul_(delta_s[:, :, None]).sum(dim=(0, 1))
+        for rows in _segments(len(x), n_rows, 1):
+            for now, before in reversed(list(zip(_segments(x.shape[1], segment, block), befores[:, rows]))):
+                inputs = [tensor[rows, now] for tensor in (x, delta, B, C, grad_y)]
+                segment_grads = _segment_gradients(*inputs, A, before, grad_state[rows], grad_A, block, buffers)
+                for grad, segment_grad in zip(grads, segment_grads):
+                    grad[rows, now] = segment_grad
+    grad_x, grad_delta, grad_B, grad_C = grads
     return grad_x, grad_delta, grad_A.mul_(math.log(2)), grad_B, grad_C, grad_state
 
 
+def _segment_gradients(
+    x: Tensor, delta: Tensor, B: Tensor, C: Tensor, grad_y: Tensor, A: Tensor, before: Tensor, grad_state: Tensor,
+    grad_A: Tensor, block: int, buffers: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of a segment's x, delta, B and C.  ``grad_state``, that of the state after the segment, becomes that of
+    the state before it; to ``grad_A`` the segment's part is added.
+
+    With g_t = dL/dh_t the recurrence runs backwards: g_t = C_t dL/dy_t + exp(delta_(t+1) A) g_(t+1).
+    """
+    decay, h = _states(x, delta, A, B, before, block, buffers)
+    # (1, E) by (E, N) and not (N, E) by (E, 1), which takes torch's CPU kernel 12 times as long.
+    grad_C = torch.matmul(grad_y[:, :, None], h.mT)[:, :, 0]
+    g = torch.mul(C[..., None], grad_y[:, :, None], out=_views(buffers[2:], x, A)[0])
+    _recur(decay, g, grad_state, block, reverse=True)
+    torch.mul(decay[:, 0], g[:, 0], out=grad_state)
+
+    grad_input = torch.matmul(B[:, :, None], g)[:, :, 0]
+    grad_B = torch.matmul((delta * x)[:, :, None], g.mT)[:, :, 0]
+    # dL/d(delta A) = g * decay * h_before, into the memory of the decays.
+    decay.mul_(g)
+    decay[:, 0] *= before
+    decay[:, 1:] *= h[:, :-1]
+    grad_delta = torch.mul(decay, A, out=g).sum(dim=2).mul_(math.log(2)).addcmul_(grad_input, x)
+    grad_A += decay.mul_(delta[:, :, None]).sum(dim=(0, 1))
+    return grad_input * delta, grad_delta, grad_B, grad_C
+
+
 @_scan_backward.register_fake
-def _(x, delta, A, B, C, befores, grad_y, grad_last, segment, block):
+def _(x, delta, A, B, C, befores, grad_y, grad_last, n_rows, segment, block):
     return tuple(torch.empty_like(tensor) for tensor in (x, delta, A, B, C, grad_last))
 
 
 def _save(ctx, inputs, output) -> None:
-    *tensors, ctx.segment, ctx.block = inputs
+    tensors, ctx.plan = inputs[:6], inputs[6:]
     ctx.save_for_backward(*tensors[:5], output[2])
     # No zeros are made for the states, of which no gradient comes back.
     ctx.set_materialize_grads(False)
@@ -216,8 +235,8 @@ def _gradients(ctx, grad_y: Tensor | None, grad_last: Tensor | None, _: None) ->
     x, befores = ctx.saved_tensors[0], ctx.saved_tensors[-1]
     grad_y = torch.zeros_like(x) if grad_y is None else grad_y.contiguous()
     grad_last = torch.zeros_like(befores[0]) if grad_last is None else grad_last.contiguous()
-    grads = _scan_backward(*ctx.saved_tensors, grad_y, grad_last, ctx.segment, ctx.block)
-    return (*grads, None, None)
+    grads = _scan_backward(*ctx.saved_tensors, grad_y, grad_last, *ctx.plan)
+    return (*grads, None, None, None)
 
 
 _scan.register_autograd(_gradients, setup_context=_save)

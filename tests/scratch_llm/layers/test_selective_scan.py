@@ -94,7 +94,7 @@ def test_selective_scan_is_one_operator_to_the_compiler():
     assert_equal_with_gradients(compiled, clear_selective_scan, inputs)
     torch.library.opcheck(
         torch.ops.scratch_llm.selective_scan.default,
-        (inputs[0], inputs[1], inputs[2].t().contiguous(), *inputs[3:], 8, 1),
+        (inputs[0], inputs[1], inputs[2].t().contiguous(), *inputs[3:], 2, 8, 1),
         test_utils=("test_schema", "test_faketensor"),
     )
 
@@ -183,6 +183,6 @@ def test_work_is_linear_in_the_length():
     B, E, N = 1, 64, 16
     outputs = torch.ops.scratch_llm.selective_scan(
         torch.rand(B, 512, E), torch.rand(B, 512, E), -torch.rand(N, E), torch.rand(B, 512, N), torch.rand(B, 512, N),
-        torch.zeros(B, N, E), 64, 1,
+        torch.zeros(B, N, E), 1, 64, 1,
     )  # fmt: skip
     assert outputs[2].shape == (8, B, N, E)
