@@ -29,8 +29,9 @@ import numpy as np
 import torch
 
 from llm_workshop.architectures import attention_plots as plots
+from llm_workshop.architectures import multi_head_trial as trial
+from llm_workshop.architectures.cache_kinds import built_bytes, cache_rows
 from llm_workshop.architectures.examples import neighbours, plain_sentence
-from llm_workshop.architectures.multi_head_trial import KOREAN, cost_rows, costs, differences, family, growth_rows
 from llm_workshop.architectures.one_layer import OneLayer, describe_heads, fit, head_weights
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
@@ -40,16 +41,8 @@ from llm_workshop.settings import settings_from_command_line
 from llm_workshop.tokenization import show_pieces
 from scratch_llm.analysis.token_vectors import token_vectors
 from scratch_llm.data import TokenFile, Windows
-from scratch_llm.layers import KVCache, SlidingKVCache, apply_rotary, rotary_tables
-from scratch_llm.layers.latent_cache import LatentCache
-from scratch_llm.layers.self_attention import (
-    CausalSelfAttention,
-    LinearSelfAttention,
-    ParameterSelfAttention,
-    causal_weights_by_infinity,
-    causal_weights_by_multiplication,
-    scaled_scores,
-)
+from scratch_llm.layers import apply_rotary, rotary_tables
+from scratch_llm.layers.self_attention import CausalSelfAttention, LinearSelfAttention, ParameterSelfAttention
 from scratch_llm.tokenizers import ByteLevelBPE
 
 settings = settings_from_command_line(uses=("corpus", "tokenizer", "model"))
@@ -150,14 +143,12 @@ N_KEYS, rows = 64, []
 for width in (4, 16, 64, 256, 1024):
     q, k = torch.randn(512, width), torch.randn(N_KEYS, width)
     row = {"d": width}
-    for name, scores in (("그대로", q @ k.T), ("√d로 나누어", scaled_scores(q, k))):
+    for name, scores in (("그대로", q @ k.T), ("√d로 나누어", q @ k.T / width**0.5)):
         a = torch.softmax(scores, dim=-1)
         row |= {f"분산, {name}": scores.var().item(), f"1등의 무게, {name}": a.max(dim=-1).values.mean().item(),
                 f"기울기, {name}": (a * (1 - a)).sum(dim=-1).mean().item()}  # fmt: skip
     rows.append(row)
-    print(f"d={width:5}: 점수의 분산 {row['분산, 그대로']:8.1f} → {row['분산, √d로 나누어']:.2f},  "
-          f"1등의 무게 {row['1등의 무게, 그대로']:.2f} → {row['1등의 무게, √d로 나누어']:.2f},  "
-          f"기울기 {row['기울기, 그대로']:.3f} → {row['기울기, √d로 나누어']:.3f}")  # fmt: skip
+    print(f"d={width:5}: " + ", ".join(f"{what} {row[f'{what}, 그대로']:8.3f} → {row[f'{what}, √d로 나누어']:.3f}" for what in ("분산", "1등의 무게", "기울기")))
 figure = plots.scaling_plot(rows)
 report.table(rows).figure(figure, "scaling", f"키 {N_KEYS}개를 놓고 잰 값. 나누지 않으면 무게가 하나에 몰리고 기울기가 사라집니다")
 figure
@@ -206,16 +197,26 @@ with torch.no_grad():
 
 # %%
 report.section("5. 미래 가리기")
+
+
+def by_multiplication(scores: torch.Tensor) -> torch.Tensor:
+    past = torch.softmax(scores, dim=-1) * ~future
+    return past / past.sum(dim=-1, keepdim=True)  # 줄의 합을 다시 1로
+
+
+def by_infinity(scores: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
+
+
 scores = q @ k.T / HEAD_DIM**0.5
 future = torch.ones_like(scores, dtype=torch.bool).triu(1)  # 대각선 위쪽이 미래
-multiplied = torch.softmax(scores, dim=-1) * ~future
-multiplied = multiplied / multiplied.sum(dim=-1, keepdim=True)  # 줄의 합을 다시 1로
-infinite = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
-print(f"보통의 점수에서 두 방법의 차이: {(multiplied - infinite).abs().max():.1e}")
+masked = by_infinity(scores)
+print(f"보통의 점수에서 두 방법의 차이: {(by_multiplication(scores) - masked).abs().max():.1e}")
 extreme = scores.clone()
 extreme[0, -1] = 200.0  # 첫 토큰이 마지막 토큰에게 아주 큰 점수를 주면
-print(f"미래의 점수 하나가 200일 때 첫 줄: 0 곱하기 {causal_weights_by_multiplication(extreme)[0, 0]:.2f}, −∞ {causal_weights_by_infinity(extreme)[0, 0]:.2f}")
+print(f"미래의 점수 하나가 200일 때 첫 줄: 0 곱하기 {by_multiplication(extreme)[0, 0]:.2f}, −∞ {by_infinity(extreme)[0, 0]:.2f}")
 
+# 이 계산을 모듈로 만든 것. 마지막 토큰을 바꾸어도 앞 토큰들의 출력은 그대로여야 한다.
 head = CausalSelfAttention(D_MODEL, HEAD_DIM, context_length=64)
 changed = x.clone()
 changed[-1] = 0
@@ -223,7 +224,7 @@ with torch.no_grad():
     before, after = head(x), head(changed)
 print(f"마지막 토큰을 바꾸었을 때 앞 토큰들의 출력 변화: {(before - after)[:-1].abs().max():.1e} (마지막 토큰은 {(before - after)[-1].abs().max():.1e})")
 figure = plots.weights_plot(
-    {"가리기 전 (무작위 q, k)": torch.softmax(scores, dim=-1), "−∞로 가린 다음": infinite}, labels, common_scale=("−∞로 가린 다음",)
+    {"가리기 전 (무작위 q, k)": torch.softmax(scores, dim=-1), "−∞로 가린 다음": masked}, labels, common_scale=("−∞로 가린 다음",)
 )
 report.figure(figure, "causal", "가리면 위쪽 삼각형이 비고, 줄의 합은 여전히 1입니다. 첫 토큰은 자기 자신만 볼 수 있습니다")
 figure
@@ -303,9 +304,9 @@ for before, after in zip(untrained_heads, trained_heads):
 # %%
 panels = {f"머리 {number}": weights[0] for number, weights in enumerate(head_weights(model, ids[None]), 1)}
 figure = plots.weights_plot(panels, labels, width=3.7, height=4.0, common_scale=tuple(panels), numbers=False)
-report.text(f"어텐션 한 층뿐인 모델을 {STEPS}스텝 학습한 다음입니다. 처음에는 네 머리 모두 평균 거리가 "
+report.text(f"어텐션 한 층뿐인 모델을 {STEPS}스텝 학습한 다음입니다. 처음에는 모든 머리의 평균 거리가 "
             f"{min(r['평균 거리'] for r in untrained_heads):.0f} 안팎으로 앞의 토큰을 고르게 보았습니다.")  # fmt: skip
-report.table(trained_heads).figure(figure, "heads", "학습한 네 머리의 무게. 짙을수록 많이 듣습니다")
+report.table(trained_heads).figure(figure, "heads", "학습한 머리들의 무게. 짙을수록 많이 듣습니다")
 figure
 
 # %% [markdown]
@@ -319,13 +320,13 @@ figure
 report.section("8. 같은 함수, 열두 가지 구현")
 SKIP = ("FlexAttention",) if smoke else ()
 for name in SKIP:
-    print(f"{KOREAN[name]}: 커널을 컴파일하는 데 10초 남짓 걸려 smoke에서는 뺍니다")
+    print(f"{trial.KOREAN[name]}: 커널을 컴파일하는 데 10초 남짓 걸려 smoke에서는 뺍니다")
 rows, largest = [], 0.0
-for name, found in differences(family(40, 5, 33, SKIP), torch.randn(2, 33, 40)).items():
+for name, found in trial.differences(trial.family(40, 5, 33, SKIP), torch.randn(2, 33, 40)).items():
     largest = max(largest, found.output, found.gradient or 0.0)
-    rows.append({"구현": KOREAN[name], "이름": name, "출력의 최대 차이": found.output, "기울기의 최대 차이 (비율)": found.gradient})
+    rows.append({"구현": trial.KOREAN[name], "이름": name, "출력의 최대 차이": found.output, "기울기의 최대 차이 (비율)": found.gradient})
     shown = "없음 (CPU에서 역전파를 하지 못합니다)" if found.gradient is None else f"{found.gradient:.1e}"
-    print(f"  출력 {found.output:.1e}  기울기 {shown}  {KOREAN[name]}")
+    print(f"  출력 {found.output:.1e}  기울기 {shown}  {trial.KOREAN[name]}")
 print(f"가장 큰 차이: {largest:.1e} (float32의 반올림 크기입니다)")
 if largest > 1e-5:
     raise RuntimeError(f"구현 사이의 차이가 {largest:.1e}입니다: 같은 함수가 아닙니다")
@@ -347,12 +348,11 @@ report.table(rows, caption=f"머리를 하나씩 쌓은 구현과의 차이. 가
 report.section("9. 얼마나 빠르고, 얼마나 기억하나")
 LENGTHS = (64, 256) if smoke else (256, 1024)
 TIME_BATCH, TIME_WIDTH, TIME_HEADS, BUDGET = 2, 256, 4, 0.8 if smoke else 4.0
-
 measured = {
-    T: costs(family(TIME_WIDTH, TIME_HEADS, T, SKIP), torch.randn(TIME_BATCH, T, TIME_WIDTH), BUDGET) for T in LENGTHS
+    T: trial.costs(trial.family(TIME_WIDTH, TIME_HEADS, T, SKIP), torch.randn(TIME_BATCH, T, TIME_WIDTH), BUDGET) for T in LENGTHS
 }
 short, long = LENGTHS
-rows = cost_rows(measured)
+rows = trial.cost_rows(measured)
 for row in rows:
     print(f"  T={long}: 순전파 {row[f'순전파 ms (T={long})']:8.1f} ms, 학습 {row[f'학습 ms (T={long})'] or '–':>8} ms, "
           f"간직 {row[f'간직 MB (T={long})'] or '–':>6} MB  {row['구현']}")  # fmt: skip
@@ -371,7 +371,7 @@ figure
 report.section("10. 길이가 두 배면 시간은 몇 배?")
 times = long // short
 arithmetic = (8 * long * TIME_WIDTH**2 + 4 * long**2 * TIME_WIDTH) / (8 * short * TIME_WIDTH**2 + 4 * short**2 * TIME_WIDTH)
-rows = growth_rows(measured[short], measured[long])
+rows = trial.growth_rows(measured[short], measured[long])
 for row in rows:
     print(f"  T {times}배: 학습 시간 {row['학습 시간']:>6}, 메모리 {row['간직하는 메모리']:>6}  {row['구현']}")
 print(f"연산 수는 {arithmetic:.1f}배, T는 {times}배, T²은 {times**2}배")
@@ -412,21 +412,10 @@ def cache_bytes(kind: str, n_tokens: int) -> int:
 
 
 N_CHECKED = 16_384
-options = {"dtype": torch.bfloat16, "device": "meta"}
-built = {
-    "멀티헤드 (MHA)": KVCache(L, 1, H, N_CHECKED, d, **options),
-    "그룹 쿼리 (GQA, K=8)": KVCache(L, 1, K, N_CHECKED, d, **options),
-    "멀티 쿼리 (MQA)": KVCache(L, 1, 1, N_CHECKED, d, **options),
-    "GQA + 창 4,096": SlidingKVCache([W] * L, 1, K, N_CHECKED, d, **options),
-    "잠재 어텐션 (MLA)": LatentCache(L, 1, N_CHECKED, c, r, **options),
-}
-rows = []
-for kind, per_token in PER_TOKEN.items():
-    ratio = built[kind].n_bytes() / cache_bytes(kind, N_CHECKED)
-    rows.append({"방식": kind, "토큰 하나 (KiB)": per_token / 1024, "8천 토큰 (GiB)": round(cache_bytes(kind, 8192) / 2**30, 3),
-                 "12만 8천 토큰 (GiB)": round(cache_bytes(kind, 131_072) / 2**30, 3), "우리 캐시 / 식": round(ratio, 2)})  # fmt: skip
-    print(f"  토큰 하나 {per_token / 1024:6.0f} KiB, 8천 토큰 {cache_bytes(kind, 8192) / 2**30:6.2f} GiB, "
-          f"12만 8천 토큰 {cache_bytes(kind, 131_072) / 2**30:6.2f} GiB, 우리 캐시는 식의 {ratio:.2f}배  {kind}")  # fmt: skip
+rows = cache_rows(PER_TOKEN, cache_bytes, built_bytes(L, H, K, d, W, c, r, N_CHECKED), N_CHECKED)
+for row in rows:
+    print(f"  토큰 하나 {row['토큰 하나 (KiB)']:6.0f} KiB, 8천 토큰 {row['8천 토큰 (GiB)']:6.2f} GiB, 12만 8천 토큰 "
+          f"{row['12만 8천 토큰 (GiB)']:6.2f} GiB, 우리 캐시는 식의 {row['우리 캐시 / 식']:.2f}배  {row['방식']}")  # fmt: skip
 ours = settings.model
 print(f"우리 모델(층 {ours.n_layers}개, 쿼리 머리 {ours.n_heads}개, k·v 머리 {ours.n_kv_heads}개)은 토큰 하나에 "
       f"{2 * ours.n_layers * ours.n_kv_heads * (ours.d_model // ours.n_heads) * b / 1024:.1f} KiB (bfloat16)")  # fmt: skip
@@ -507,6 +496,6 @@ figure
 # ## 스스로 해 보기
 #
 # - `src/scratch_llm/layers/self_attention.py`를 덮어 두고 `CausalSelfAttention`을 처음부터 써 보세요. 스무 줄이면 됩니다.
-# - 7절의 `N_HEADS`를 1과 16으로 바꾸면 손실과 머리들의 모습이 어떻게 달라지나요?
+# - 1절의 `N_HEADS`를 1과 16으로 바꾸면 손실과 머리들의 모습이 어떻게 달라지나요?
 # - 9절의 `TIME_BATCH`를 8로, 길이를 2,048로 키우면 점수표를 만드는 구현은 몇 배로 느려지나요? 그때 점수표는 몇 MB인가요?
 # - `python benchmarks/run.py attention`은 같은 비교를 더 큰 모양으로, 더 오래 잽니다.

@@ -74,7 +74,7 @@ def context_lines(
     axes.set_title(title)
     axes.set_xlabel("문맥 길이 (토큰)")
     axes.set_ylabel(unit)
-    _name_line_ends(axes)
+    name_line_ends(axes)
 
 
 def short_count(value: float) -> str:
@@ -82,9 +82,11 @@ def short_count(value: float) -> str:
     return f"{value / 1024:.0f}k" if value >= 1024 else f"{value:.0f}"
 
 
-def _name_line_ends(axes: Axes) -> None:
+def name_line_ends(axes: Axes) -> None:
+    """Write each labelled line's name beside its end; names that would lie on one another are moved apart."""
     to_axes = axes.transData + axes.transAxes.inverted()
-    ends = [(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1], line) for line in axes.lines]
+    named = [line for line in axes.lines if not line.get_label().startswith("_")]
+    ends = [(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1], line) for line in named]
     step = 14 / (axes.figure.get_figheight() * 72 * 0.72 / axes.get_subplotspec().get_gridspec().nrows)
     height = float("-inf")
     for natural, line in sorted(ends, key=lambda end: end[0]):
