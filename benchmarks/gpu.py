@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from generation import compare, peer_of
 from run import header, table
 from shapes import SHAPES, config_of, transformers_config
-from training import our_step, peer_step
+from worker import our_step, peer_step
 
 from llm_workshop.errors import install_one_line_errors
 from scratch_llm.analysis.devices import nominal_peak
