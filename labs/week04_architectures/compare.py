@@ -25,7 +25,7 @@
 
 # %%
 from llm_workshop.architectures.plots import cost_plot, decoding_plot, learning_plot
-from llm_workshop.architectures.shapes import ARCHITECTURES, check_architectures, equal_config
+from llm_workshop.architectures.shapes import ARCHITECTURES, check_architectures, equal_config, report_name
 from llm_workshop.architectures.trial import run_trials
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
@@ -38,7 +38,9 @@ settings = settings_from_command_line(uses=("corpus", "tokenizer", "compare", "p
 artifacts = Artifacts(settings)
 compare = settings.compare
 check_architectures(compare.models)
-report = Report(artifacts, "week04-compare", "4주차: 구조 비교")
+# 몇 가지만 골라 비교하면 보고서도 따로 씁니다. 다섯 구조를 모두 비교한 보고서는 그대로 남습니다.
+some = "" if set(compare.models) == set(ARCHITECTURES) else f" ({', '.join(ARCHITECTURES[name].title for name in compare.models)})"
+report = Report(artifacts, report_name(compare.models), f"4주차: 구조 비교{some}")
 
 # %% [markdown]
 # ## 1. 공평하게 만들기

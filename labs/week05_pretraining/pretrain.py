@@ -28,6 +28,7 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.pretrain import model_config, training_windows
 from llm_workshop.pipeline.samples import BEGINNINGS, QUESTIONS, generate_samples, is_chat_corpus, sample_line
+from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import loss_plot
 from llm_workshop.settings import settings_from_command_line
@@ -104,7 +105,7 @@ print(" ", sample_line(untrained, tokenizer, is_chat_corpus(artifacts)))
 
 # %%
 report.section("4. 학습")
-folder = build_base_model(artifacts)
+folder = build_base_model(artifacts, log=print_korean)
 facts = artifacts.read_manifest("base-model")["metrics"]
 
 # %% [markdown]

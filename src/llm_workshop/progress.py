@@ -1,8 +1,9 @@
-"""Progress bars with ETA on a terminal, an occasional plain line in a log file."""
+"""Progress bars with ETA on a terminal, an occasional plain line in a log file, and the training loop's lines in Korean."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,38 @@ from rich.progress import (
 )
 
 LOG_EVERY_SECONDS = 10.0
+
+# Lines of scratch_llm.training, as the labs show them; what stands here in no form stays as it is.
+_KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
+    (r"^( *)step( +\d+)(?=/|: )", r"\1스텝\2"),
+    (r"  loss (?=\d)", "  손실 "),
+    (r"  lr (?=\d)", "  학습률 "),
+    (r"  \|g\| (?=\d)", "  기울기 "),
+    (r"(?<=\d) tok/s\b", " 토큰/초"),
+    (r"  ETA (\S+)$", r"  남은 시간 \1"),
+    (r"^  valid loss (?=\d)", "  검증 손실 "),
+    (r"(?<=\d) bits/byte$", " 비트/바이트"),
+    (r"^resuming after step (\d+)$", r"스텝 \1까지 배운 데서 이어 갑니다"),
+    (r"^model: (\S+), (\S+) parameters, on (\S+)$", r"모델: \1, 파라미터 \2개, 장치 \3"),
+    (r"^interrupted: step (\d+) is saved in (.*); start again to go on from there$", r"멈춤: 스텝 \1까지 \2에 저장했습니다. 다시 실행하면 이어 갑니다"),
+    (r"^precision float32: no bfloat16 units here.*$", "정밀도 float32: 이 기계에는 bfloat16 연산 장치가 없어 bfloat16이 더 느립니다"),
+    (r"^compile off: a run of about (\d+) s is too short to win it back$", r"컴파일 안 함: \1초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
+    (r"^compile on: a run of about (\d+) min wins it back; the first step compiles$", r"컴파일함: \1분쯤 걸릴 학습이라 이득입니다. 첫 스텝에서 컴파일합니다"),
+    (r"^compile off: no C\+\+ compiler found$", "컴파일 안 함: C++ 컴파일러가 없습니다"),
+    (r"^(precision|compile) (\S+): as asked$", lambda match: f"{'정밀도' if match[1] == 'precision' else '컴파일'} {match[2]}: 설정에 따름"),
+))
+
+
+def korean_line(line: str) -> str:
+    """A line that ``scratch_llm.training`` prints, in Korean."""
+    for pattern, korean in _KOREAN:
+        line = pattern.sub(korean, line, count=1)
+    return line
+
+
+def print_korean(line: str) -> None:
+    """``korean_line`` as the ``log`` of a training run in a lab."""
+    print(korean_line(line), flush=True)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,13 @@ def check_architectures(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in ARCHITECTURES:
             raise ValueError(f"unknown architecture '{name}' in compare.models: use {', '.join(ARCHITECTURES)}")
+
+
+def report_name(names: Sequence[str]) -> str:
+    """``week04-compare`` for all architectures; a comparison of some has a report of its own and leaves that one as it is."""
+    if set(names) == set(ARCHITECTURES):
+        return "week04-compare"
+    return "-".join(("week04-compare", *names))
 
 
 def equal_config(name: str, n_parameters: int, **shared: Any) -> Any:

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,8 +20,9 @@ import torch
 from llm_workshop.architectures.decoding import decode_cost
 from llm_workshop.architectures.shapes import ARCHITECTURES, check_architectures, equal_config
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.errors import install_one_line_errors
+from llm_workshop.errors import exit_code, install_one_line_errors
 from llm_workshop.memory import MemoryPeak
+from llm_workshop.progress import print_korean
 from llm_workshop.settings import Settings, add_dials, load_settings
 from scratch_llm.analysis.parameters import active_parameters
 from scratch_llm.data import TokenFile, Windows
@@ -26,6 +31,7 @@ from scratch_llm.tokenizers import ByteLevelBPE
 from scratch_llm.training import TrainingConfig, train
 
 _INPUTS = ("tokenizer", "tokens")
+INTERRUPTED = exit_code(KeyboardInterrupt())
 
 
 def run_trials(artifacts: Artifacts) -> dict[str, dict[str, Any]]:
@@ -49,11 +55,33 @@ def run_in_child(name: str, settings: Settings) -> None:
     changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
     command = [sys.executable, "-m", "llm_workshop.architectures.trial", name, *changed, "--scale", settings.scale,
                "--data", ",".join(settings.data), "--seed", str(settings.seed)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
-    if done.returncode in (130, -2):
+    # A process group of its own: Ctrl-C reaches it once, from here, and the step at work is finished and saved.
+    child = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, process_group=0)
+    with _passing_signals_to(child):
+        code = child.wait()
+    if code in (INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
-    if done.returncode:
-        raise RuntimeError(f"the trial of {name} failed (exit code {done.returncode}): its error stands above")
+    if code:
+        raise RuntimeError(f"the trial of {name} failed (exit code {code}): its error stands above")
+
+
+@contextlib.contextmanager
+def _passing_signals_to(child: subprocess.Popen) -> Iterator[None]:
+    """Ctrl-C, a closed terminal and ``kill`` reach the child instead of this process (only in the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(number: int, frame: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def trial(name: str, artifacts: Artifacts) -> None:
@@ -71,10 +99,10 @@ def trial(name: str, artifacts: Artifacts) -> None:
     config = equal_config(name, compare.parameters, vocab_size=tokenizer.vocab_size, context_length=compare.context_length,
                           n_layers=compare.n_layers, bos_token_id=tokenizer.eos_id, eos_token_id=tokenizer.eos_id)
     model = build_model(config, seed=settings.seed).to(device)
-    print(f"{type(model).__name__}: {model.n_parameters():,} parameters, {config.n_layers} layers, width {config.d_model}", flush=True)
+    print(f"파라미터 {model.n_parameters():,}개, {config.n_layers}층, 너비 {config.d_model}, 장치 {device}", flush=True)
     with artifacts.write_stage(stage_of(name), used, _INPUTS) as stage:
         result = train(model, *windows, training_config(settings), artifacts.work(stage_of(name), used, _INPUTS),
-                       token_bytes=tokenizer.token_bytes())
+                       token_bytes=tokenizer.token_bytes(), log=_log)
         stage.metrics.update(
             title=ARCHITECTURES[name].title, parameters=model.n_parameters(), active_parameters=active_parameters(model),
             n_layers=config.n_layers, d_model=config.d_model, bits_per_byte=result.bits_per_byte, valid_loss=result.valid_loss,
@@ -84,6 +112,12 @@ def trial(name: str, artifacts: Artifacts) -> None:
         model.save_pretrained(stage.folder)
         (stage.folder / "metrics.jsonl").write_bytes(result.metrics_path.read_bytes())
     artifacts.clear_work(stage_of(name))
+
+
+def _log(line: str) -> None:
+    """The loop's lines in Korean, but for its word on Ctrl-C: the process that waits for this one says it."""
+    if not line.startswith("interrupted:"):
+        print_korean(line)
 
 
 def training_config(settings: Settings) -> TrainingConfig:
@@ -112,7 +146,10 @@ def main() -> None:
     add_dials(parser)
     options = parser.parse_args()
     settings = load_settings(options.scale, options.data, options.seed, options.overrides)
-    trial(options.name, Artifacts(settings))
+    try:
+        trial(options.name, Artifacts(settings))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # run_in_child's process says so, once
 
 
 if __name__ == "__main__":

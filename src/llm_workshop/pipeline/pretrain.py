@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from scratch_llm.training import TrainingConfig, train
 _INPUTS = ("tokenizer", "tokens")
 
 
-def build_base_model(artifacts: Artifacts, force: bool | None = None) -> Path:
-    """Train by ``settings.model`` and ``settings.pretrain``; save in Hugging Face format with the tokenizer."""
+def build_base_model(artifacts: Artifacts, force: bool | None = None, log: Callable[[str], None] = print) -> Path:
+    """Train by ``settings.model`` and ``settings.pretrain``; save in Hugging Face format with the tokenizer.
+
+    ``log`` takes each line of the training.
+    """
     settings = artifacts.settings
     tokenizer = ByteLevelBPE.load(artifacts.require("tokenizer"))
     artifacts.require("tokens")
@@ -32,7 +36,7 @@ def build_base_model(artifacts: Artifacts, force: bool | None = None) -> Path:
     model = build_model(model_config(settings, tokenizer))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    print(f"model: {settings.model.architecture}, {model.n_parameters():,} parameters, on {device}", flush=True)
+    log(f"model: {settings.model.architecture}, {model.n_parameters():,} parameters, on {device}")
 
     with artifacts.write_stage("base-model", used, _INPUTS) as stage:
         # Checkpoints lie outside the stage's temporary folder: they outlive an interruption.
@@ -42,7 +46,8 @@ def build_base_model(artifacts: Artifacts, force: bool | None = None) -> Path:
             training_config(settings),
             artifacts.work("base-model", used, _INPUTS),
             token_bytes=tokenizer.token_bytes(),
-            on_eval=_sampler(tokenizer, artifacts),
+            log=log,
+            on_eval=_sampler(tokenizer, artifacts, log),
         )
         model.save_pretrained(stage.folder)
         for file in artifacts.path("tokenizer").glob("*.json"):
@@ -110,12 +115,12 @@ def training_config(settings: Settings) -> TrainingConfig:
     return TrainingConfig(**values, betas=(pretrain.beta1, pretrain.beta2), seed=settings.seed)
 
 
-def _sampler(tokenizer: ByteLevelBPE, artifacts: Artifacts):
+def _sampler(tokenizer: ByteLevelBPE, artifacts: Artifacts, log: Callable[[str], None]):
     """The hook that prints one short generation at each evaluation, so that one sees the model learn."""
     chat = is_chat_corpus(artifacts)
 
     def on_eval(model: Any, step: int) -> None:
-        print(f"  step {step}: {sample_line(model, tokenizer, chat)}", flush=True)
+        log(f"  step {step}: {sample_line(model, tokenizer, chat)}")
 
     return on_eval
 

@@ -1,6 +1,7 @@
 """The comparison's parts: equal sizes, decoding cost, memory, and trials that are not done twice."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import torch
 
 from llm_workshop.architectures.decoding import decode_cost, longer
 from llm_workshop.architectures.plots import cost_plot, decoding_plot, learning_plot
-from llm_workshop.architectures.shapes import ARCHITECTURES, count, equal_config
+from llm_workshop.architectures.shapes import ARCHITECTURES, count, equal_config, report_name
 from llm_workshop.architectures.trial import run_trials, stage_of
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
@@ -84,7 +85,7 @@ def test_trials_measure_everything(compared):
 def test_what_is_done_is_not_done_again(compared, capfd):
     artifacts, results = compared
     again = run_trials(artifacts)
-    assert again == results and "parameters," not in capfd.readouterr().out
+    assert again == results and "파라미터" not in capfd.readouterr().out
 
 
 def test_the_plots_show_every_architecture(compared):
@@ -94,6 +95,32 @@ def test_the_plots_show_every_architecture(compared):
     assert [line.get_label() for line in learning.axes[0].lines] == ["Transformer", "LSTM"]
     assert len(decoding_plot(results).axes[1].lines) == 2
     assert len(cost_plot(results).axes[0].patches) == 2
+
+
+def test_the_training_speaks_korean_and_ctrl_c_is_told_once(compared):
+    """Ctrl-C reaches the waiting process only, as ``kill -INT`` does; the child saves its step, and one line says so."""
+    code = ("from llm_workshop.architectures.trial import run_in_child; from llm_workshop.errors import install_one_line_errors\n"
+            "from llm_workshop.settings import load_settings; install_one_line_errors(); import sys\n"
+            "run_in_child('transformer', load_settings('smoke', overrides=sys.argv[1:]))")
+    changed = [note.split("  (")[0] for note in compared[0].settings.notes if note.endswith("(set by you)")]
+    changed = [c for c in changed if not c.startswith("compare.tokens")] + ["compare.tokens=50000000", "pretrain.log_every=1"]
+    child = subprocess.Popen([sys.executable, "-u", "-c", code, *changed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in child.stdout:
+        lines.append(line)
+        if line.startswith("스텝") and len(lines) > 5:
+            child.send_signal(signal.SIGINT)
+            break
+    out, err = child.communicate(timeout=60)
+    assert child.returncode in (130, -signal.SIGINT)
+    assert (out + err).count("interrupted") == 1 and "멈춤" not in out and "Traceback" not in err
+    assert any("손실" in line and "토큰/초" in line for line in lines) and "loss" not in "".join(lines)
+    assert list(compared[0].root.glob(".work/architecture-transformer-*/checkpoints/*")), "the step at work was saved"
+
+
+def test_a_comparison_of_some_has_its_own_report():
+    assert report_name(tuple(ARCHITECTURES)) == report_name(tuple(ARCHITECTURES)[::-1]) == "week04-compare"
+    assert report_name(("transformer", "moe-mla")) == "week04-compare-transformer-moe-mla"
 
 
 @pytest.mark.parametrize(("models", "message"), [

@@ -1,0 +1,26 @@
+"""The training loop's lines in the labs' language."""
+
+import pytest
+
+from llm_workshop.progress import korean_line
+from scratch_llm.training.progress import eval_line, step_line
+
+RECORD = {"step": 7, "loss": 4.5, "learning_rate": 1e-3, "grad_norm": 0.8, "tokens_per_second": 5812.0, "mfu": 0.54,
+          "valid_loss": 4.25, "bits_per_byte": 1.5}
+
+
+def test_steps_and_evaluations():
+    assert korean_line(step_line(RECORD, 100, 75)) == "스텝   7/100  손실 4.5000  학습률 1.00e-03  기울기 0.80  5,812 토큰/초  MFU 54%  남은 시간 1:15"
+    assert korean_line(step_line(RECORD | {"step": 100}, 100, None)).endswith("남은 시간 –")
+    assert korean_line(eval_line(RECORD)) == "  검증 손실 4.2500  1.5000 비트/바이트"
+
+
+@pytest.mark.parametrize(("line", "korean"), [
+    ("resuming after step 40", "스텝 40까지 배운 데서 이어 갑니다"),
+    ("precision bfloat16: as asked", "정밀도 bfloat16: 설정에 따름"),
+    ("compile off: a run of about 12 s is too short to win it back", "컴파일 안 함: 12초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
+    ("  step 39: the loss  loss of a step", "  스텝 39: the loss  loss of a step"),
+    ("a line of another kind", "a line of another kind"),
+])
+def test_other_lines(line, korean):
+    assert korean_line(line) == korean
