@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from scratch_llm.generation import SamplingConfig, generate_tokens
+from scratch_llm.generation import Decoder, SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.models import build_model, load_model
 from scratch_llm.weights import from_huggingface, to_huggingface
 
@@ -57,6 +57,22 @@ def positions(real):
     return (real.long().cumsum(1) - 1).clamp(min=0)
 
 
+def rows_alone(logits_of, tokens, real):
+    """Logits (3, 23, V) of each row's real tokens (1, T) without the others, zeros where the padding is."""
+    rows = [logits_of(row[mask][None])[0] for row, mask in zip(tokens, real)]
+    return torch.stack([F.pad(row, (0, 0, WIDTH - len(row), 0)) for row in rows])
+
+
+@torch.inference_mode()
+def greedy_rows(logits_of, tokens, real, n_new: int) -> list[list[int]]:
+    """The most likely next tokens of each row alone, the whole text computed anew for every one."""
+    rows = [row[mask].tolist() for row, mask in zip(tokens, real)]
+    for row in rows:
+        for _ in range(n_new):
+            row.append(int(logits_of(torch.tensor([row]))[0, -1].argmax()))
+    return [row[-n_new:] for row in rows]
+
+
 def by_expert(grads: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """transformers keeps the experts stacked; its checkpoints, and our rules, name each one's matrices."""
     named = {}
@@ -83,11 +99,14 @@ class ParityTests:
     @pytest.fixture
     def pair(self, name, tmp_path):
         """Our model and theirs, equal weights."""
-        ours = self.spread_out(build_model(self.CONFIGS[name], seed=0))
+        ours = self.model(name)
         return ours, reference_of(ours, tmp_path, **self.REFERENCE_OPTIONS)
 
     def spread_out(self, model):
         return spread_out(model)
+
+    def model(self, name):
+        return self.spread_out(build_model(self.CONFIGS[name], seed=0))
 
     def reference_logits(self, theirs, tokens, real):
         return theirs(tokens, attention_mask=real.long(), position_ids=positions(real)).logits
@@ -161,7 +180,7 @@ class ParityTests:
 
     def test_cache_in_pieces(self, name):
         """A forward pass in pieces of several sizes, through the cache, gives the logits of one without a cache."""
-        ours = self.spread_out(build_model(self.CONFIGS[name], seed=0))
+        ours = self.model(name)
         for padded in (False, True):
             tokens, real = batch(ours.config, padded)
             with torch.inference_mode():
@@ -172,3 +191,32 @@ class ParityTests:
                     pieces.append(ours(tokens[:, start:end], cache=cache, padding_mask=mask))
                     start = end
             torch.testing.assert_close(torch.cat(pieces, 1)[real], whole[real], atol=TOLERANCE, rtol=TOLERANCE)
+
+    @torch.inference_mode()
+    def test_steps_and_packed_steps_give_the_logits_of_the_whole(self, name):
+        """Token by token to the end of the context, as it is and packed for decoding; with padding, too."""
+        ours = self.model(name)
+        length = ours.config.context_length
+        tokens = torch.randint(ours.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+        whole, late, cache = ours(tokens), ours(tokens[1:, 2:])[0], ours.init_cache(2)
+        steps = torch.stack([ours.step(column, cache) for column in tokens.unbind(1)], dim=1)
+        torch.testing.assert_close(steps, whole, atol=TOLERANCE, rtol=TOLERANCE)
+
+        decoder = Decoder(ours, [tokens[0, :5].tolist(), tokens[1, 2:5].tolist()], length - 5)
+        packed = [decoder.prefill()]
+        packed += [decoder.step(column, column.tolist()) for column in tokens[:, 5:].unbind(1)]
+        expected = torch.stack((whole[0, 4:], late[2:]), dim=1)
+        torch.testing.assert_close(torch.stack(packed), expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+    @pytest.mark.filterwarnings("ignore:the prompt has")
+    @pytest.mark.parametrize("n_rows", [1, 4], ids=["alone", "batch"])
+    def test_generation_past_the_context(self, name, n_rows):
+        """Token for token what the window without a cache says; for a model with a state, the whole text."""
+        ours = self.model(name)
+        C, V = ours.config.context_length, ours.config.vocab_size
+        lengths = [3, 1, C - 10, C + 10][:n_rows]
+        prompts = [[(5 * row + i) % V for i in range(length)] for row, length in enumerate(lengths)]
+        sampling = SamplingConfig(max_new_tokens=C + 20 if n_rows == 1 else C - 5, temperature=0)
+        expected = [clear_generate_tokens(ours, prompt, sampling, stop_ids=()) for prompt in prompts]
+        for packed in (True, False):
+            assert generate_tokens(ours, prompts, sampling, stop_ids=(), packed=packed) == expected

@@ -9,7 +9,6 @@ import torch
 from support.parity import ParityTests, batch, by_expert, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
-from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.layers.mixture_of_experts import Experts
 from scratch_llm.layers.rope_scaling import YarnScaling
 from scratch_llm.models import (
@@ -159,25 +158,6 @@ def test_presets():
     assert tiny.config.n_layers == 2 and tiny(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, 61)
     with pytest.raises(ValueError, match="size '7B' is no known DeepSeek-V3: use one of 671B, tiny"):
         deepseek_v3_preset("7B")
-
-
-@pytest.mark.parametrize("n_rows", [1, 3])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_generation_past_the_context(name, n_rows):
-    model = spread_out_with_bias(build_model(CONFIGS[name], seed=0))
-    prompts = [[5, 7, 11, 2], [3], [1, 2, 3, 4, 5, 6, 7]][:n_rows]
-    sampling = SamplingConfig(max_new_tokens=60, temperature=0)
-    expected = [clear_generate_tokens(model, prompt, sampling, stop_ids=()) for prompt in prompts]
-    assert generate_tokens(model, prompts, sampling, stop_ids=()) == expected
-
-
-def test_step_is_a_forward_pass_of_one_token():
-    model = spread_out_with_bias(build_model(CONFIGS["q-latent-groups"], seed=0))
-    tokens, _ = batch(model.config, False)
-    with torch.inference_mode():
-        cache = model.init_cache(3)
-        model(tokens[:, :-1], cache=cache)
-        torch.testing.assert_close(model.step(tokens[:, -1], cache), model(tokens)[:, -1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

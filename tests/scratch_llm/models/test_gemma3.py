@@ -9,7 +9,6 @@ import torch
 from support.parity import ParityTests, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
-from scratch_llm.generation import Decoder, SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.layers import LinearScaling
 from scratch_llm.models import Gemma3, Gemma3Config, build_model, gemma3_preset, load_model
 
@@ -36,7 +35,6 @@ CONFIGS = {
         vocab_size=59, context_length=44, n_layers=2, n_heads=2, n_kv_heads=1, d_model=20, d_ff=30, window=20,
     ),
 }  # fmt: skip
-GREEDY = SamplingConfig(max_new_tokens=70, temperature=0)
 
 
 class TestParity(ParityTests):
@@ -60,33 +58,6 @@ def model_of(name="untied-linear", **changes):
 
 def tokens_of(model, *shape):
     return torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_step_and_packed_step_give_the_logits_of_the_whole(name):
-    """Step by step, past the windows, as it is and packed for decoding; with padding too."""
-    model = model_of(name)
-    tokens = tokens_of(model, 2, 40)
-    with torch.inference_mode():
-        whole, cache = model(tokens), model.init_cache(2, 40)
-        for t in range(40):
-            torch.testing.assert_close(model.step(tokens[:, t], cache), whole[:, t], atol=1e-5, rtol=1e-5)
-        decoder = Decoder(model, [tokens[0, :5].tolist(), tokens[1, 2:5].tolist()], 35)
-        late = model(tokens[1:, 2:])[0]
-        expected = [torch.stack((whole[0, t], late[t - 2])) for t in range(40)]
-        torch.testing.assert_close(decoder.prefill(), expected[4], atol=1e-5, rtol=1e-5)
-        for t in range(5, 40):
-            new = decoder.step(tokens[:, t], tokens[:, t].tolist())
-            torch.testing.assert_close(new, expected[t], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:the prompt has")
-@pytest.mark.parametrize("name", CONFIGS)
-def test_generation_past_the_context(name):
-    model = model_of(name)
-    prompts = [[1, 2, 3], [5], list(range(4, 34)), list(range(50))]
-    batch = generate_tokens(model, prompts, GREEDY, stop_ids=())
-    assert batch == [clear_generate_tokens(model, prompt, GREEDY, stop_ids=()) for prompt in prompts]
 
 
 def test_a_token_reaches_one_window_further_per_layer():

@@ -9,8 +9,6 @@ import pytest
 import torch
 from support.parity import ParityTests, reference_of, spread_out
 
-from scratch_llm.generation import SamplingConfig, generate_tokens
-from scratch_llm.generation.tokens import clear_generate_tokens
 from scratch_llm.layers import LinearScaling, Llama3Scaling, YarnScaling
 from scratch_llm.models import (
     LLAMA_SIZES,
@@ -69,13 +67,6 @@ class TestParity(ParityTests):
         values["rope_scaling"]["type"] = values["rope_scaling"].pop("rope_type")
         (tmp_path / "config.json").write_text(json.dumps(values))
         assert load_model(tmp_path).config == ours.config
-
-    def test_generation_past_the_context(self, name):
-        model = spread_out(build_model(self.CONFIGS[name], seed=0))
-        sampling = SamplingConfig(max_new_tokens=60, temperature=0)
-        prompts = [[1, 2, 3], list(range(4, 40))]
-        expected = [clear_generate_tokens(model, prompt, sampling, stop_ids=()) for prompt in prompts]
-        assert generate_tokens(model, prompts, sampling, stop_ids=()) == expected
 
 
 def test_a_long_context(tmp_path):

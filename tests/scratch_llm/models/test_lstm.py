@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from support.parity import TOLERANCE, WIDTH, ParityTests, batch, spread_out
+from support.parity import TOLERANCE, batch, greedy_rows, spread_out
+from support.recurrent import RecurrentTests
 from torch import nn
 
-from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.models import LSTM, LSTMConfig, build_model
 
 CONFIGS = {
@@ -58,18 +58,14 @@ class Reference(nn.Module):
         (folder / "config.json").write_text(json.dumps(self.config))
 
 
-class TestParity(ParityTests):
+class TestParity(RecurrentTests):
     CONFIGS = CONFIGS
 
     @pytest.fixture
     def pair(self, name, tmp_path):
-        ours = self.spread_out(build_model(CONFIGS[name], seed=0))
+        ours = self.model(name)
         ours.save_pretrained(tmp_path)
         return ours, Reference(tmp_path)
-
-    def reference_logits(self, theirs, tokens, real):
-        rows = [theirs(row[mask][None])[0] for row, mask in zip(tokens, real)]
-        return torch.stack([F.pad(row, (0, 0, WIDTH - len(row), 0)) for row in rows])
 
     def reference_grads(self, theirs):
         return {
@@ -78,16 +74,11 @@ class TestParity(ParityTests):
             if "bias_hh" not in name
         }
 
-    def same_config(self, loaded, ours):
-        return loaded == ours
-
     def reference_tokens(self, theirs, tokens, real, n_new):
-        rows = [row[mask].tolist() for row, mask in zip(tokens, real)]
-        with torch.inference_mode():
-            for row in rows:
-                for _ in range(n_new):
-                    row.append(int(theirs(torch.tensor([row]))[0, -1].argmax()))
-        return [row[-n_new:] for row in rows]
+        return greedy_rows(theirs, tokens, real, n_new)
+
+    def state_size(self, config):
+        return 2 * config.d_hidden
 
     def test_states_and_truncated_gradients(self, pair):
         """Two pieces of a text: the second begins with the state of the first, and no gradient goes back into it."""
@@ -131,42 +122,11 @@ def test_the_library_kernel_is_the_clear_recurrence():
         torch.testing.assert_close(fast, clear, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_right_padding_and_gaps_leave_the_state_alone():
-    ours = model()
-    tokens, _ = batch(ours.config, False)
-    real = torch.rand(3, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.4
-    real[1, :6], real[2, 9:] = False, False
-    with torch.inference_mode():
-        padded = ours.init_cache(3)
-        logits = ours(tokens, cache=padded, padding_mask=real)
-        for row in range(3):
-            alone = ours.init_cache(1)
-            expected = ours(tokens[row, real[row]][None], cache=alone)[0]
-            torch.testing.assert_close(logits[row, real[row]], expected, atol=TOLERANCE, rtol=TOLERANCE)
-            for mine, theirs in zip(padded.tensors(), alone.tensors()):
-                torch.testing.assert_close(mine[row], theirs[0], atol=TOLERANCE, rtol=TOLERANCE)
-
-
 def test_forget_gates_begin_open():
     ours = build_model(CONFIGS["tied"], seed=0)
     for block in ours.blocks:
         i, f, g, o = block.input.bias.chunk(4)
         assert (f == 1).all() and not torch.cat((i, g, o)).any()
-
-
-def test_step_and_long_generation():
-    ours = model()
-    prompt, sampling = [5, 6, 7], SamplingConfig(max_new_tokens=60, temperature=0)
-    tokens = generate_tokens(ours, prompt, sampling, stop_ids=())
-    assert tokens == clear_generate_tokens(ours, prompt, sampling, stop_ids=())
-    with torch.inference_mode():
-        cache = ours.init_cache(1)
-        size = cache.n_bytes()
-        logits = ours(torch.tensor([prompt]), cache=cache)[:, -1]
-        for token in tokens:
-            assert int(logits.argmax()) == token
-            logits = ours.step(torch.tensor([token]), cache)
-        assert cache.n_bytes() == size == 2 * 2 * 31 * 4 and cache.length == 63
 
 
 def test_flops_against_the_counter():

@@ -27,6 +27,9 @@ CONFIGS = {
 class TestMamba(StateSpaceTests):
     CONFIGS = CONFIGS
 
+    def state_size(self, config):
+        return (config.conv_width - 1 + config.d_state) * config.d_inner
+
 
 def test_flops_of_the_scan_are_counted_from_its_definition():
     """One for every number that the clear scan computes."""

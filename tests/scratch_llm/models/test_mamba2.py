@@ -34,6 +34,11 @@ CONFIGS = {
 class TestMamba2(StateSpaceTests):
     CONFIGS = CONFIGS
 
+    def state_size(self, config):
+        c = config
+        convolved = c.d_inner + 2 * c.n_groups * c.d_state
+        return (c.conv_width - 1) * convolved + c.d_inner * c.d_state
+
 
 def test_clamped_step_sizes(tmp_path):
     """Without a cache: transformers' decoding step leaves the clamp out, ours does not."""

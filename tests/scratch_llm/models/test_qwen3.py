@@ -9,8 +9,6 @@ import torch
 from support.parity import ParityTests, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
-from scratch_llm.generation import Decoder, SamplingConfig, generate_tokens
-from scratch_llm.generation.tokens import clear_generate_tokens
 from scratch_llm.layers import YarnScaling
 from scratch_llm.models import Qwen3, Qwen3Config, build_model, load_model
 
@@ -50,29 +48,6 @@ def test_the_norms_make_scores_blind_to_the_size_of_the_projections():
     with torch.no_grad():
         attention.qkv.weight[:n_qk] *= 10
     torch.testing.assert_close(model(tokens), before, atol=1e-5, rtol=1e-5)
-
-
-def test_step_and_packed_step_give_the_logits_of_the_whole():
-    model = model_of()
-    tokens = torch.randint(97, (2, 12), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        whole = model(tokens)
-        cache = model.init_cache(2, 12)
-        for t in range(12):
-            torch.testing.assert_close(model.step(tokens[:, t], cache), whole[:, t], atol=1e-5, rtol=1e-5)
-        decoder = Decoder(model, tokens[:, :5].tolist(), 7)
-        torch.testing.assert_close(decoder.prefill(), whole[:, 4], atol=1e-5, rtol=1e-5)
-        for t in range(5, 12):
-            new = decoder.step(tokens[:, t], tokens[:, t].tolist())
-            torch.testing.assert_close(new, whole[:, t], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_generation_past_the_context(name):
-    model, sampling = model_of(name), SamplingConfig(max_new_tokens=70, temperature=0)
-    prompts = [[1, 2, 3], [5], list(range(4, 34))]
-    expected = [clear_generate_tokens(model, prompt, sampling, stop_ids=()) for prompt in prompts]
-    assert generate_tokens(model, prompts, sampling, stop_ids=()) == expected
 
 
 def test_bfloat16_is_as_close_to_float32_as_the_reference(tmp_path):

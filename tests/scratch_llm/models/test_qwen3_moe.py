@@ -9,7 +9,6 @@ import torch
 from support.parity import ParityTests, batch, by_expert, positions, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
-from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.layers.mixture_of_experts import Experts
 from scratch_llm.models import MODELS, Qwen3Moe, Qwen3MoeConfig, build_model
 from scratch_llm.models.qwen3_moe import qwen3_moe_preset
@@ -135,25 +134,6 @@ def test_initialisation_of_experts():
         assert block.mlp.experts.gate_up.std().item() == pytest.approx(0.03, rel=0.03)
         assert block.mlp.experts.down.std().item() == pytest.approx(0.03 / 4, rel=0.03)
         assert block.mlp.router.gate.weight.std().item() == pytest.approx(0.03, rel=0.1)
-
-
-@pytest.mark.parametrize("n_rows", [1, 3])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_generation_past_the_context(name, n_rows):
-    model = spread_out(build_model(CONFIGS[name], seed=0))
-    prompts = [[5, 7, 11, 2], [3], [1, 2, 3, 4, 5, 6, 7]][:n_rows]
-    sampling = SamplingConfig(max_new_tokens=60, temperature=0)
-    expected = [clear_generate_tokens(model, prompt, sampling, stop_ids=()) for prompt in prompts]
-    assert generate_tokens(model, prompts, sampling, stop_ids=()) == expected
-
-
-def test_step_is_a_forward_pass_of_one_token():
-    model = spread_out(build_model(CONFIGS["tied"], seed=0))
-    tokens, _ = batch(model.config, False)
-    with torch.inference_mode():
-        cache = model.init_cache(3)
-        model(tokens[:, :-1], cache=cache)
-        torch.testing.assert_close(model.step(tokens[:, -1], cache), model(tokens)[:, -1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.parity import TOLERANCE, WIDTH, ParityTests, batch, spread_out
+from support.parity import TOLERANCE, WIDTH, batch, rows_alone, spread_out
+from support.recurrent import RecurrentTests
 
-from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.models import RWKV4, RWKV4_SIZES, RWKV4Config, build_model, rwkv4_preset
 from scratch_llm.models.config import replace
 
@@ -22,14 +22,13 @@ CONFIGS = {
 }  # fmt: skip
 
 
-class TestParity(ParityTests):
+class TestParity(RecurrentTests):
     """transformers' model ignores the attention mask, so padded rows are compared with the same rows alone."""
 
     CONFIGS = CONFIGS
 
     def reference_logits(self, theirs, tokens, real):
-        rows = [theirs(row[mask][None], use_cache=False).logits[0] for row, mask in zip(tokens, real)]
-        return torch.stack([torch.cat((row.new_zeros(WIDTH - len(row), row.shape[1]), row)) for row in rows])
+        return rows_alone(lambda row: theirs(row, use_cache=False).logits, tokens, real)
 
     def reference_grads(self, theirs):
         """transformers halves these weights in place before its first evaluation, so its gradients are larger."""
@@ -38,9 +37,6 @@ class TestParity(ParityTests):
             if every and name.endswith(("attention.output.weight", "feed_forward.value.weight")):
                 grads[name] = grad / 2 ** (int(name.split(".")[2]) // every)
         return grads
-
-    def same_config(self, loaded, ours):
-        return loaded == ours
 
     def reference_tokens(self, theirs, tokens, real, n_new):
         """Row by row; its state has d_model channels, so with a wider attention it cannot use one."""
@@ -53,6 +49,9 @@ class TestParity(ParityTests):
             for row, mask in zip(tokens, real)
         ]  # fmt: skip
 
+    def state_size(self, config):
+        return 2 * config.d_model + 3 * config.d_attention
+
 
 def model(name="untied", **changes):
     return spread_out(build_model(replace(CONFIGS[name], **changes), seed=0))
@@ -64,42 +63,6 @@ def test_the_halved_stream_matters():
     tokens, _ = batch(halved.config, False)
     assert (halved(tokens) - plain(tokens)).abs().max() > 2 * TOLERANCE
     assert torch.equal(halved.train()(tokens), plain(tokens))
-
-
-def test_right_padding_and_gaps_leave_the_state_alone():
-    ours = model()
-    tokens, _ = batch(ours.config, False)
-    real = torch.rand(3, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.4
-    real[1, :6], real[2, 9:] = False, False
-    with torch.inference_mode():
-        padded = ours.init_cache(3)
-        logits = ours(tokens, cache=padded, padding_mask=real)
-        for row in range(3):
-            alone = ours.init_cache(1)
-            expected = ours(tokens[row, real[row]][None], cache=alone)[0]
-            torch.testing.assert_close(logits[row, real[row]], expected, atol=TOLERANCE, rtol=TOLERANCE)
-            for mine, theirs in zip(padded.tensors(), alone.tensors()):
-                torch.testing.assert_close(mine[row], theirs[0], atol=TOLERANCE, rtol=TOLERANCE)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_step_and_long_generation(name):
-    """Past context_length the state goes on; nothing is cut, and it takes the bytes it took before the first token."""
-    ours = model(name)
-    prompt, sampling = [5, 6, 7], SamplingConfig(max_new_tokens=60, temperature=0)
-    tokens = generate_tokens(ours, prompt, sampling, stop_ids=())
-    assert tokens == generate_tokens(ours, prompt, sampling, stop_ids=(), packed=False)
-    assert tokens == clear_generate_tokens(ours, prompt, sampling, stop_ids=())
-    c = ours.config
-    with torch.inference_mode():
-        cache = ours.init_cache(1)
-        size = cache.n_bytes()
-        assert size == 4 * c.n_layers * (2 * c.d_model + 3 * c.d_attention)
-        logits = ours(torch.tensor([prompt]), cache=cache)[:, -1]
-        for token in tokens:
-            assert int(logits.argmax()) == token
-            logits = ours.step(torch.tensor([token]), cache)
-        assert cache.n_bytes() == size and cache.length == 63
 
 
 def test_training_in_pieces_ends_gradients_at_the_piece():

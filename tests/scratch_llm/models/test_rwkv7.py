@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from support.parity import WIDTH, ParityTests, batch, spread_out
+from support.parity import batch, greedy_rows, spread_out
+from support.recurrent import RecurrentTests
 
-from scratch_llm.generation import SamplingConfig, clear_generate_tokens, generate_tokens
 from scratch_llm.models import RWKV7, RWKV7_SIZES, RWKV7Config, build_model, load_model, rwkv7_preset
 
 CONFIGS = {
@@ -26,7 +26,7 @@ CONFIGS = {
 
 
 class Reference:
-    """Peng et al. 2025, section 4, for one row of tokens; everything in float64."""
+    """Peng et al. 2025, section 4, for one row of tokens (1, T); everything in float64."""
 
     def __init__(self, folder):
         self.config = json.loads((folder / "config.json").read_text())
@@ -55,7 +55,7 @@ class Reference:
         before_time, before_channel = [zeros for _ in layers], [zeros for _ in layers]
         memory = [[torch.zeros(d, d, dtype=torch.float64) for _ in range(D // d)] for _ in layers]
         logits = []
-        for token in tokens:
+        for token in tokens[0].tolist():
             x, first_v = self.norm(w["emb.weight"][token], "blocks.0.ln0"), None
             for i in layers:
                 inner = self.norm(x, f"blocks.{i}.ln1")
@@ -66,7 +66,7 @@ class Reference:
                 hidden = torch.relu(w[f"blocks.{i}.ffn.key.weight"] @ mixed) ** 2
                 before_channel[i], x = inner, x + w[f"blocks.{i}.ffn.value.weight"] @ hidden
             logits.append(w.get("head.weight", w["emb.weight"]) @ self.norm(x, "ln_out"))
-        return torch.stack(logits)
+        return torch.stack(logits)[None]
 
     def time_mix(self, prefix, x, before, memory, first_v):
         w = {name.removeprefix(prefix): tensor for name, tensor in self.weights.items() if name.startswith(prefix)}
@@ -96,32 +96,26 @@ class Reference:
         return w["output.weight"] @ (torch.cat(heads) * gate), first_v
 
 
-class TestParity(ParityTests):
+class TestParity(RecurrentTests):
     CONFIGS = CONFIGS
 
     @pytest.fixture
     def pair(self, name, tmp_path):
-        ours = self.spread_out(build_model(CONFIGS[name], seed=0))
+        ours = self.model(name)
         ours.save_pretrained(tmp_path)
         return ours, Reference(tmp_path)
 
     def reference_logits(self, theirs, tokens, real):
-        rows = [theirs(row[mask].tolist()) for row, mask in zip(tokens, real)]
-        return torch.stack([F.pad(row, (0, 0, WIDTH - len(row), 0)) for row in rows]).float()
+        return super().reference_logits(theirs, tokens, real).float()
 
     def reference_grads(self, theirs):
         return {name: tensor.grad.float() for name, tensor in theirs.named_parameters()}
 
-    def same_config(self, loaded, ours):
-        return loaded == ours
-
     def reference_tokens(self, theirs, tokens, real, n_new):
-        n_new, rows = 17, [row[mask].tolist() for row, mask in zip(tokens, real)]
-        with torch.inference_mode():
-            for row in rows:
-                for _ in range(n_new):
-                    row.append(int(theirs(row)[-1].argmax()))
-        return [row[-n_new:] for row in rows]
+        return greedy_rows(theirs, tokens, real, n_new)
+
+    def state_size(self, config):
+        return (2 + config.head_dim) * config.d_model
 
 
 def model(name="untied"):
@@ -166,38 +160,6 @@ def test_impossible_configurations():
         RWKV7Config(vocab_size=97, context_length=40, n_layers=1, d_model=36, head_dim=7)
     with pytest.raises(ValueError, match="gate_rank is 0"):
         RWKV7Config(vocab_size=97, context_length=40, n_layers=1, d_model=36, head_dim=6, gate_rank=0)
-
-
-def test_right_padding_and_gaps_leave_the_state_alone():
-    ours = model()
-    tokens, _ = batch(ours.config, False)
-    real = torch.rand(3, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.4
-    real[1, :6], real[2, 9:] = False, False
-    with torch.inference_mode():
-        padded = ours.init_cache(3)
-        logits = ours(tokens, cache=padded, padding_mask=real)
-        for row in range(3):
-            alone = ours.init_cache(1)
-            expected = ours(tokens[row, real[row]][None], cache=alone)[0]
-            torch.testing.assert_close(logits[row, real[row]], expected, atol=1e-5, rtol=1e-5)
-            for mine, theirs in zip(padded.tensors(), alone.tensors()):
-                torch.testing.assert_close(mine[row], theirs[0], atol=1e-5, rtol=1e-5)
-
-
-def test_step_and_long_generation():
-    """Past context_length the state goes on; nothing is cut and its size stays."""
-    ours = model()
-    prompt, sampling = [5, 6, 7], SamplingConfig(max_new_tokens=60, temperature=0)
-    tokens = generate_tokens(ours, prompt, sampling, stop_ids=())
-    assert tokens == clear_generate_tokens(ours, prompt, sampling, stop_ids=())
-    with torch.inference_mode():
-        cache = ours.init_cache(1)
-        size = cache.n_bytes()
-        logits = ours(torch.tensor([prompt]), cache=cache)[:, -1]
-        for token in tokens:
-            assert int(logits.argmax()) == token
-            logits = ours.step(torch.tensor([token]), cache)
-        assert cache.n_bytes() == size and cache.length == 63
 
 
 def test_flops_are_those_of_a_step():
