@@ -1,8 +1,17 @@
-"""Ratios against the peers, all measured in this run: ``make bench`` or ``python benchmarks/run.py --help``.
+"""Ratios against the peers, all measured in this run: ``make bench`` or ``python benchmarks/run.py``.
 
-Each part (``bpe.py``, ``attention.py``, ``generation.py``, ``training.py``) has ``run(quick) -> rows``; a row holds ``name``,
-``ours``, ``peer`` (two figures in ``unit``), ``ratio`` (above 1: ours is better), ``target`` and ``note``.
-Absolute figures depend on the machine and the hour; the ratio is what counts.
+    make bench ARGS="generation --quick"      # one part: checks that it runs
+    python benchmarks/generation.py --help    # each part is a program with choices of its own
+
+bpe         training and encoding of the tokenizer against HF Tokenizers
+attention   multi-head attention in every way it is written, against PyTorch's
+training    steps of every architecture against transformers, litgpt and llms-from-scratch
+generation  new tokens of every architecture against the same peers
+int8        generation with int8 weights against the dtype of the model
+
+A row of the table holds ours and the peer's figure in one unit, their ratio (above 1: ours is better), the target and
+a note.  Absolute figures depend on the machine and the hour; the ratio is what counts.  Peers that are not installed
+are said to be, with the command that installs them.  ``gpu.py`` is apart: it needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +32,8 @@ from llm_workshop.artifacts import device_name, git_commit
 from llm_workshop.errors import install_one_line_errors
 from scratch_llm.io import atomic_write
 
-PARTS = ("bpe", "attention", "training", "generation")
+# Each has ``run(quick) -> rows``: {name, ours, peer, unit, ratio, target, note}.
+PARTS = ("bpe", "attention", "training", "generation", "int8")
 
 
 def main() -> None:
