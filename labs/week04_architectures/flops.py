@@ -20,42 +20,19 @@
 # 노트북에서도 1초면 샅샅이 셀 수 있습니다.
 
 # %%
-import statistics
-import time
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from llm_workshop.architectures.costs import decoding_rows, memory_rows, mfu_rows, price_rows, training_speed
 from llm_workshop.artifacts import Artifacts, device_name
 from llm_workshop.report import Report
 from llm_workshop.report.cost_plots import context_lines, share_bars, short_count
 from llm_workshop.report.plots import new_figure
 from llm_workshop.settings import settings_from_command_line
-from scratch_llm.analysis import (
-    active_parameters,
-    as_shapes,
-    block_activation_bytes,
-    cache_bytes,
-    context_share,
-    count_activations,
-    count_parameters,
-    decode_flops,
-    device_named,
-    fastest_decoding,
-    forward_flops,
-    generation_flops,
-    mfu,
-    nominal_peak,
-    prefill_flops,
-    published_config,
-    six_n,
-    training_memory,
-    training_run,
-)
+from scratch_llm import analysis
+from scratch_llm.analysis import as_shapes, device_named, forward_flops, mfu, published_config, six_n
 from scratch_llm.models import DeepseekV3Config, Gemma3Config, LlamaConfig, MambaConfig, build_model
 from scratch_llm.models.config import replace
-from scratch_llm.training.matmul_peak import matmul_peak
-from scratch_llm.training.precision import choose_dtype
 
 settings = settings_from_command_line(uses=("tokenizer.vocab_size", "model", "pretrain.batch_size", "pretrain.precision"))
 artifacts = Artifacts(settings)
@@ -85,16 +62,16 @@ NAMES = (
 models = {name: as_shapes(published_config(name)) for name in NAMES}
 rows, shares = [], {}
 for name, model in models.items():
-    parts = count_parameters(model)
+    parts = analysis.count_parameters(model)
     rows.append({
         "모델": name,
         "파라미터": model.n_parameters(),
-        "토큰 하나가 쓰는 것": active_parameters(model),
+        "토큰 하나가 쓰는 것": analysis.active_parameters(model),
         "가장 큰 부분": f"{KOREAN[parts[0].name]} {parts[0].total / model.n_parameters():.0%}",
         "임베딩+출력층": f"{sum(p.total for p in parts if p.name in ('embedding', 'head')) / model.n_parameters():.0%}",
     })
     shares[name] = {KOREAN[part.name]: part.total for part in parts}
-    print(f"{name:14} {model.n_parameters():>15,}개, 토큰 하나가 쓰는 것 {active_parameters(model):>14,}개  ({rows[-1]['가장 큰 부분']})")
+    print(f"{name:14} {model.n_parameters():>15,}개, 토큰 하나가 쓰는 것 {analysis.active_parameters(model):>14,}개  ({rows[-1]['가장 큰 부분']})")
 report.table(rows)
 figure, axes = new_figure(width=8.2, height=4.4)
 share_bars(axes, shares, "파라미터가 있는 곳", list(KOREAN.values()))
@@ -167,7 +144,7 @@ report.figure(figure, "flops", "같은 모델도 파라미터의 몫과 계산�
 report.section("3. 문맥이 길어지면")
 CONTEXTS = [2**exponent for exponent in range(8, 18)]
 LINES = ("Qwen3 0.6B", "Llama 3.2 1B", "Gemma 3 1B", "Llama 3.1 8B", "Llama 3.1 70B", "Mamba 130M")
-lines = {name: [100 * context_share(models[name], context) for context in CONTEXTS] for name in LINES}
+lines = {name: [100 * analysis.context_share(models[name], context) for context in CONTEXTS] for name in LINES}
 figure, axes = new_figure(width=7.4, height=3.8)
 context_lines(axes, CONTEXTS, lines, "전체 FLOPs 가운데 문맥의 몫", "%")
 report.figure(figure, "context-share", "어텐션의 점수와 합(Mamba는 스캔)이 전체 계산에서 차지하는 몫")
@@ -190,8 +167,8 @@ report.table(rows, caption="어림셈 6N이 빠뜨리는 것")
 n_prompt, n_new = 1000, 200
 rows = []
 for name in ("Llama 3.2 1B", "Llama 3.1 8B", "Llama 3.1 70B"):
-    reading, writing = generation_flops(models[name], n_prompt, n_new)
-    again = sum(prefill_flops(models[name], n_prompt + step) for step in range(n_new))
+    reading, writing = analysis.generation_flops(models[name], n_prompt, n_new)
+    again = sum(analysis.prefill_flops(models[name], n_prompt + step) for step in range(n_new))
     rows.append({
         "모델": name, "읽기 (TFLOP)": reading / 1e12, "생성 (TFLOP)": writing / 1e12,
         "캐시 없이 (TFLOP)": again / 1e12, "캐시가 줄인 배수": round(again / (reading + writing), 1),
@@ -237,11 +214,11 @@ variants = {
 lines, rows = {}, []
 for name, config in variants.items():
     model = as_shapes(config)
-    lines[name] = [cache_bytes(model, context) / 2**30 for context in CONTEXTS]
+    lines[name] = [analysis.cache_bytes(model, context) / 2**30 for context in CONTEXTS]
     rows.append({"방법": name} | {f"문맥 {short_count(c)} (GiB)": round(lines[name][CONTEXTS.index(c)], 3) for c in (1024, 8192, 131072)})
     print(f"{name:18} 문맥 8k에서 {lines[name][5]:7.3f} GiB, 128k에서 {lines[name][-1]:7.3f} GiB")
 predicted = 2 * 2 * 32 * 8 * 128 * 131072
-print(f"식 2bLKdT로 GQA 128k: {predicted:,}바이트, 캐시 객체: {cache_bytes(variants['GQA (K=8)'], 131072):,}바이트")
+print(f"식 2bLKdT로 GQA 128k: {predicted:,}바이트, 캐시 객체: {analysis.cache_bytes(variants['GQA (K=8)'], 131072):,}바이트")
 figure, axes = new_figure(width=7.4, height=4.0)
 context_lines(axes, CONTEXTS, lines, "시퀀스 하나의 캐시 (bfloat16)", "GiB", log=True)
 report.figure(figure, "cache", "문맥 길이에 따른 캐시의 크기 (두 축 모두 로그)")
@@ -253,7 +230,7 @@ report.table(rows, caption="시퀀스 하나의 캐시. 여덟 사람이 동시�
 
 # %%
 for name in ("GQA (K=8)", "MLA (c=512, r=64)"):
-    at = {length: decode_flops(variants[name], length) - decode_flops(variants[name], 1) for length in (8192, 131072)}
+    at = {length: analysis.decode_flops(variants[name], length) - analysis.decode_flops(variants[name], 1) for length in (8192, 131072)}
     print(f"{name:18} 토큰 하나를 생성할 때 문맥에 드는 계산: 8k에서 {at[8192] / 1e9:.1f}, 128k에서 {at[131072] / 1e9:.1f} GFLOP")
 
 # %% [markdown]
@@ -273,15 +250,15 @@ for name in ("GQA (K=8)", "MLA (c=512, r=64)"):
 # %%
 report.section("5. 학습 메모리")
 config = published_config("Llama 3.1 8B")
-counted = count_activations(config, 1, 4096, dtype=torch.bfloat16)
-formula = 4096 * block_activation_bytes(config)
+counted = analysis.count_activations(config, 1, 4096, dtype=torch.bfloat16)
+formula = 4096 * analysis.block_activation_bytes(config)
 print(f"Llama 3.1 8B의 블록 하나, 토큰 4,096개: 식 {formula:,}바이트, autograd가 남긴 것 {counted.blocks[0]:,}바이트")
 print(f"모델 전체: 그냥 {counted.total / 2**30:.1f} GiB, 체크포인팅하면 {counted.with_checkpointing / 2**30:.1f} GiB")
 
 LENGTHS = CONTEXTS[2:8]
-fused = [count_activations(config, 1, n, dtype=torch.bfloat16) for n in LENGTHS]
+fused = [analysis.count_activations(config, 1, n, dtype=torch.bfloat16) for n in LENGTHS]
 lines = {
-    "어텐션을 풀어 쓰면": [count_activations(config, 1, n, dtype=torch.bfloat16, kernels="plain").total / 2**30 for n in LENGTHS],
+    "어텐션을 풀어 쓰면": [analysis.count_activations(config, 1, n, dtype=torch.bfloat16, kernels="plain").total / 2**30 for n in LENGTHS],
     "FlashAttention": [counted.total / 2**30 for counted in fused],
     "+ 체크포인팅": [counted.with_checkpointing / 2**30 for counted in fused],
 }
@@ -299,22 +276,10 @@ ours = LlamaConfig(vocab_size=8192, context_length=2048, n_layers=6, n_heads=6, 
 sizes = {"우리 모델 12M": ours, "GPT-2 124M": replace(published_config("GPT-2 124M"), context_length=2048)}
 sizes |= {name: published_config(name) for name in ("Llama 3.2 1B", "Llama 3.2 3B", "Llama 3.1 8B", "Llama 3.1 70B")}
 GPUS = ("T4", "RTX 4090", "L40S", "A100 SXM 80GB", "H200")
-rows = []
-for name, config in sizes.items():
-    model = as_shapes(config)
-    ways = {
-        "전체": training_memory(model, 1, 2048),
-        "전체 + 체크포인팅": training_memory(model, 1, 2048, checkpointing=True),
-        "LoRA + 체크포인팅": training_memory(model, 1, 2048, checkpointing=True, trainable=model.n_parameters() // 200),
-    }
-    for way, memory in ways.items():
-        fits = {gpu: "○" if memory.total < 0.9 * device_named(gpu).memory_bytes else "×" for gpu in GPUS}
-        rows.append({
-            "모델": name, "방법": way, "가중치+기울기+옵티마이저 (GB)": round((memory.total - memory.activations) / 1e9, 2),
-            "활성값 (GB)": round(memory.activations / 1e9, 2), "합 (GB)": round(memory.total / 1e9, 1),
-        } | {f"{gpu} ({device_named(gpu).memory_bytes / 1e9:.0f})": mark for gpu, mark in fits.items()})
-        first = next((gpu for gpu in GPUS if fits[gpu] == "○"), "한 장에는 안 들어감")
-        print(f"{name:14} {way:14} {memory.total / 1e9:9.1f} GB  → {first}")
+rows = memory_rows(sizes, GPUS)
+for row in rows:
+    first = next((gpu for gpu, mark in list(row.items())[-len(GPUS):] if mark == "○"), "한 장에는 안 들어감")
+    print(f"{row['모델']:14} {row['방법']:14} {row['합 (GB)']:9.1f} GB  → {first}")
 report.table(rows, caption="마이크로 배치 1, 문맥 2,048, 혼합 정밀도 AdamW (괄호 안은 GPU 메모리, GB)")
 
 # %% [markdown]
@@ -328,49 +293,13 @@ report.table(rows, caption="마이크로 배치 1, 문맥 2,048, 혼합 정밀�
 # %%
 report.section("6. MFU: 이 기계를 얼마나 쓰고 있나")
 device = "cuda" if torch.cuda.is_available() else "cpu"
-dtype, reason = choose_dtype(settings.pretrain.precision, device)
-m = settings.model
-config = LlamaConfig(
-    vocab_size=settings.tokenizer.vocab_size, context_length=m.context_length, n_layers=m.n_layers, n_heads=m.n_heads,
-    n_kv_heads=m.n_kv_heads, d_model=m.d_model, d_ff=m.d_ff,
-)  # fmt: skip
-model = build_model(config, seed=settings.seed).to(device)
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-tokens = torch.randint(0, config.vocab_size, (settings.pretrain.batch_size, config.context_length + 1), device=device)
-
-
-def train_step() -> float:
-    """One step of training; its seconds."""
-    started = time.perf_counter()
-    with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        loss = model(tokens[:, :-1], targets=tokens[:, 1:])
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    loss.item()  # waits for a GPU
-    return time.perf_counter() - started
-
-
-seconds = statistics.median([train_step() for _ in range(12)][3:])
-speed = settings.pretrain.batch_size * config.context_length / seconds
-peaks = {kind: matmul_peak(device, kind) for kind in dict.fromkeys((dtype, torch.float32))}
-print(f"{device_name()}, {reason}")
-print(f"파라미터 {model.n_parameters():,}개, 초당 {speed:,.0f}토큰")
-rows = [
-    {"분자": "정확한 값", "분모": f"잰 최고 속도, {str(dtype).removeprefix('torch.')}", "TFLOP/s": peaks[dtype] / 1e12,
-     "MFU": f"{mfu(config, speed, peaks[dtype]):.1%}", "판정": "맞음"},
-    {"분자": "6N (어텐션 빠짐)", "분모": "같음", "TFLOP/s": peaks[dtype] / 1e12,
-     "MFU": f"{speed * six_n(config) / peaks[dtype]:.1%}", "판정": "계산을 적게 셈"},
-]  # fmt: skip
-if dtype != torch.float32:
-    rows.append({"분자": "정확한 값", "분모": "잰 최고 속도, float32", "TFLOP/s": peaks[torch.float32] / 1e12,
-                 "MFU": f"{mfu(config, speed, peaks[torch.float32]):.1%}", "판정": "계산한 형식의 속도가 아님"})  # fmt: skip
-if (nominal := nominal_peak(device, dtype)) is not None:
-    rows.append({"분자": "정확한 값", "분모": "제조사 표의 밀집 최고 속도", "TFLOP/s": nominal / 1e12,
-                 "MFU": f"{mfu(config, speed, nominal):.1%}", "판정": "맞음 (남과 비교할 때)"})  # fmt: skip
+speed = training_speed(settings, device)
+rows = mfu_rows(speed, device)
+print(f"{device_name()}, {speed.reason}")
+print(f"파라미터 {speed.n_parameters:,}개, 초당 {speed.tokens_per_second:,.0f}토큰")
 for row in rows:
     print(f"  분자 {row['분자']}, 분모 {row['분모']} ({row['TFLOP/s']:.2f} TFLOP/s): MFU {row['MFU']}  [{row['판정']}]")
-report.text(f"{device_name()}에서 파라미터 {model.n_parameters():,}개짜리 모델이 초당 {speed:,.0f}토큰을 배웠습니다.").table(rows)
+report.text(f"{device_name()}에서 파라미터 {speed.n_parameters:,}개짜리 모델이 초당 {speed.tokens_per_second:,.0f}토큰을 배웠습니다.").table(rows)
 
 # %% [markdown]
 # **왜 튜토리얼의 MFU가 틀리곤 할까요?** GPU 제조사의 표에는 숫자가 여럿입니다. A100을 봅시다.
@@ -407,23 +336,15 @@ report.table(rows, caption="A100, GPT-2 124M, 문맥 1,024, 초당 150,000토큰
 
 # %%
 report.section("7. 시간과 돈, 생성의 한계")
-h100 = device_named("H100 SXM")
-rows = []
 PLANS = (("GPT-2 124M", 10e9, "100억"), ("Llama 3.2 1B", 100e9, "1,000억"), ("Llama 3.1 8B", 15e12, "15조"), ("Llama 3.1 70B", 15e12, "15조"))
-for name, n_tokens, in_words in PLANS:
-    context = min(8192, models[name].config.context_length)
-    run = training_run(models[name], n_tokens, h100.peak(torch.bfloat16), context, price_per_device_hour=2.5)
-    rows.append({
-        "모델": name, "토큰": in_words, "정확한 FLOPs": f"{run.flops:.2e}", "6ND": f"{run.rule_of_thumb:.2e}",
-        "H100 시간": round(run.device_hours, 1), "시간당 2.5달러라면": f"{run.cost:,.0f}달러",
-    })
-    print(f"{name:14} 토큰 {in_words} 개: {run.flops:.2e} FLOP (6ND로는 {run.rule_of_thumb:.2e}), H100 {run.device_hours:,.0f}시간, {run.cost:,.0f}달러")
+rows = price_rows([(models[name], name, n_tokens, in_words) for name, n_tokens, in_words in PLANS], "H100 SXM", price_per_hour=2.5)
+for row in rows:
+    print(f"{row['모델']:14} 토큰 {row['토큰']} 개: {row['정확한 FLOPs']} FLOP (6ND로는 {row['6ND']}), "
+          f"H100 {row['GPU 시간']:,.0f}시간, {row['시간당 2.5달러라면']}")  # fmt: skip
 report.table(rows, caption="H100 한 장, MFU 40 %로 본 학습 비용 (문맥은 8,192와 모델의 최대 가운데 짧은 것)")
-rows = []
-for gpu in ("L4", "RTX 4090", "A100 SXM 80GB", "H100 SXM", "H200"):
-    speeds = {batch: fastest_decoding(models["Llama 3.1 8B"], device_named(gpu), 2048, batch) for batch in (1, 8, 64)}
-    rows.append({"GPU": gpu, "대역폭 (TB/s)": device_named(gpu).bandwidth / 1e12} | {f"배치 {b}": f"{s:,.0f} 토큰/초" for b, (s, _) in speeds.items()})
-    print(f"{gpu:14} 배치 1에서 아무리 빨라도 초당 {speeds[1][0]:,.0f}토큰, 배치 64에서 {speeds[64][0]:,.0f}토큰 (벽: {'메모리' if speeds[64][1] == 'memory' else '계산'})")
+rows = decoding_rows(models["Llama 3.1 8B"], ("L4", "RTX 4090", "A100 SXM 80GB", "H100 SXM", "H200"))
+for row in rows:
+    print(f"{row['GPU']:14} 배치 1에서 아무리 빨라도 초당 {row['배치 1']}, 배치 64에서 {row['배치 64']} (벽: {row['배치 64의 벽']})".replace(" 토큰/초", "토큰"))
 report.table(rows, caption="Llama 3.1 8B(bfloat16), 문맥 2,048에서 넘을 수 없는 생성 속도. 배치가 크면 캐시가 메모리에 들어가는지도 따로 보아야 합니다")
 report.save()
 
