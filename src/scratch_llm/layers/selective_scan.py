@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 LOG2_E = math.log2(math.e)
-# Numbers per buffer of a segment: the 2 or 3 buffers at work stay in a core's caches (1 MiB and its share of 32).
-SEGMENT_NUMBERS = 1 << 18
+# Numbers per buffer of a segment and thread: the 2 or 3 buffers at work (2 MiB each) stay in the last cache.
+SEGMENT_NUMBERS = 1 << 19
 MAX_SEGMENT = 64
-# Rows are scanned together until one step has so many numbers; more rows would only shorten the segments.
-STEP_NUMBERS = 1 << 14
+# Rows are scanned together until one step has so many numbers per thread: torch gives a second thread only to
+# operations of over 32768 numbers, and still more rows would only shorten the segments.
+STEP_NUMBERS = 1 << 16
 GPU_SEGMENT, GPU_BLOCK = 256, 16
 
 
@@ -74,8 +75,9 @@ def _plan(x_BTE: Tensor, N: int) -> tuple[int, int, int]:
     B, T, E = x_BTE.shape
     if x_BTE.device.type != "cpu":
         return B, GPU_SEGMENT, GPU_BLOCK
-    threads = _n_threads()
-    n_rows = max(1, min(B, STEP_NUMBERS * threads // (N * E)))
+    threads, B = _n_threads(), max(1, B)
+    most_rows = max(1, min(B, STEP_NUMBERS * threads // (N * E)))
+    n_rows = math.ceil(B / math.ceil(B / most_rows))  # groups of one size
     return n_rows, max(1, min(T, MAX_SEGMENT, SEGMENT_NUMBERS * threads // (n_rows * N * E))), 1
 
 
