@@ -33,6 +33,8 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"^model: (\S+), (\S+) parameters, on (\S+)$", r"모델: \1, 파라미터 \2개, 장치 \3"),
     (r"^interrupted: step (\d+) is saved in (.*); start again to go on from there$", r"멈춤: 스텝 \1까지 \2에 저장했습니다. 다시 실행하면 이어 갑니다"),
     (r"^precision float32: no bfloat16 units here.*$", "정밀도 float32: 이 기계에는 bfloat16 연산 장치가 없어 bfloat16이 더 느립니다"),
+    (r"^precision bfloat16: (.+) bfloat16 units$", r"정밀도 bfloat16: \1의 bfloat16 연산 장치를 씁니다"),
+    (r"^precision bfloat16: tensor cores of compute capability (\S+)$", r"정밀도 bfloat16: 텐서 코어(compute capability \1)를 씁니다"),
     (r"^compile off: a run of about (\d+) s is too short to win it back$", r"컴파일 안 함: \1초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
     (r"^compile on: a run of about (\d+) min wins it back; the first step compiles$", r"컴파일함: \1분쯤 걸릴 학습이라 이득입니다. 첫 스텝에서 컴파일합니다"),
     (r"^compile off: no C\+\+ compiler found$", "컴파일 안 함: C++ 컴파일러가 없습니다"),

@@ -17,6 +17,7 @@ def test_steps_and_evaluations():
 
 @pytest.mark.parametrize(("line", "korean"), [
     ("resuming after step 40", "스텝 40까지 배운 데서 이어 갑니다"),
+    ("precision bfloat16: AVX-512 bfloat16 units", "정밀도 bfloat16: AVX-512의 bfloat16 연산 장치를 씁니다"),
     ("precision bfloat16: as asked", "정밀도 bfloat16: 설정에 따름"),
     ("compile off: a run of about 12 s is too short to win it back", "컴파일 안 함: 12초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
     ("  step 39: the loss  loss of a step", "  스텝 39: the loss  loss of a step"),
