@@ -52,6 +52,19 @@ class Cache(ABC):
         """Count ``n_new`` slots as filled, once per forward pass, after all layers wrote."""
         self.length += n_new
 
+    def select_rows(self, rows: list[int]) -> None:
+        """Let the cache consist of these of its rows, in this order; one may come several times."""
+        index = torch.tensor(rows, device=self.device)
+        for tensor in self.tensors():
+            tensor.set_(tensor.index_select(0, index))
+        self.batch_size = len(rows)
+
+    def replace_rows(self, rows: list[int], other: Cache) -> None:
+        """Let ``rows`` hold what ``other`` holds, one of its rows each."""
+        index = torch.tensor(rows, device=self.device)
+        for mine, theirs in zip(self.tensors(), other.tensors()):
+            mine[index] = theirs.to(mine.dtype)
+
     def check_room(self, batch_size: int, n_new: int) -> None:
         """ValueError where ``n_new`` more tokens of ``batch_size`` rows do not fit."""
         if batch_size != self.batch_size:
@@ -100,9 +113,7 @@ class SlotCache(Cache):
         self.check_room(batch_size, n_new)
         start, end = self.length, self.length + n_new
         if padding_mask is not None and self.real_BS is None and not padding_mask.all():
-            self.real_BS = torch.zeros(batch_size, self.max_length, dtype=torch.bool, device=self.device)
-            self.real_BS[:, :start] = True
-            self.n_real_B = torch.full((batch_size,), start, device=self.device)
+            self._note_padding()
         if self.real_BS is None:
             mask = None if start == 0 or n_new == 1 else causal_mask(n_new, end, self.device)
             return slice(start, end), mask
@@ -153,13 +164,34 @@ class SlotCache(Cache):
         start = self.length - other.length
         index = torch.tensor(rows, device=self.device)
         self._copy_rows(index, other)
+        self._note_padding()
+        self.real_BS[index, :start] = False
+        self.real_BS[index, start : self.length] = True
+        self.n_real_B = self.n_real_B.index_fill(0, index, other.length)
+
+    def select_rows(self, rows: list[int]) -> None:
+        super().select_rows(rows)
+        if self.real_BS is not None:
+            index = torch.tensor(rows, device=self.device)
+            self.real_BS, self.n_real_B = self.real_BS[index], self.n_real_B[index]
+
+    def lengthen(self, length: int) -> None:
+        """Move everything back, so that at least ``length`` slots are filled: room for a longer row to replace one."""
+        n_new = length - self.length
+        if n_new <= 0:
+            return
+        self._note_padding()
+        for tensor in [*self._text_tensors(), self.real_BS[:, None]]:
+            tensor[:, :, n_new:length] = tensor[:, :, : self.length].clone()
+        self.real_BS[:, :n_new] = False
+        self.length = length
+
+    def _note_padding(self) -> None:
+        """From now on, keep account of which slots are real."""
         if self.real_BS is None:
             self.real_BS = torch.zeros(self.batch_size, self.max_length, dtype=torch.bool, device=self.device)
             self.real_BS[:, : self.length] = True
             self.n_real_B = torch.full((self.batch_size,), self.length, device=self.device)
-        self.real_BS[index, :start] = False
-        self.real_BS[index, start : self.length] = True
-        self.n_real_B = self.n_real_B.index_fill(0, index, other.length)
 
     def compact(self) -> None:
         """Move everything to the front, over the slots in which no row has a real token any more."""

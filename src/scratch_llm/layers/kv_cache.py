@@ -69,6 +69,12 @@ class KVCache(SlotCache):
     def tensors(self) -> list[Tensor]:
         return self.keys + self.values
 
+    def select_rows(self, rows: list[int]) -> None:
+        super().select_rows(rows)
+        if self._workspace is not None:
+            shape = (len(rows), *self._workspace[0].shape[1:])
+            self._workspace = torch.zeros(shape), torch.zeros(shape)
+
     def write(self, layer: int, k_BKTd: Tensor, v_BKTd: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values of one layer; return what attention should read, (B, K, S, d).
 

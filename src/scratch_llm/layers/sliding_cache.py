@@ -84,6 +84,17 @@ class SlidingKVCache(KVCache):
         for slots in self._by_window.values():
             slots.advance()
 
+    def select_rows(self, rows: list[int]) -> None:
+        super().select_rows(rows)
+        for slots in self._by_window.values():
+            if slots.real_BS is not None:
+                slots.real_BS = slots.real_BS[torch.tensor(rows, device=self.device)]
+
+    def lengthen(self, length: int) -> None:
+        super().lengthen(length)
+        for slots in self._by_window.values():
+            slots.lengthen(slots.n_kept(self.length))
+
     def _text_tensors(self) -> list[Tensor]:
         parts = zip(self._of_layer, self.keys, self.values)
         return [part for slots, *both in parts if slots is None for part in both]
@@ -189,11 +200,27 @@ class WindowSlots:
 
     def mark_rows(self, index: Tensor, n_tokens: int) -> None:
         """The rows ``index`` hold ``n_tokens`` real tokens now."""
-        B = self.tensors[0].shape[0]
-        if self.real_BS is None:
-            self._set_real(torch.ones(B, self.length, dtype=torch.bool, device=index.device), keep=True)
+        self._note_padding()
         self.real_BS[index, : self.length - n_tokens] = False
         self.real_BS[index, self.length - n_tokens : self.length] = True
+
+    def lengthen(self, length: int) -> None:
+        """As ``SlotCache.lengthen``."""
+        n_new = length - self.length
+        if n_new <= 0:
+            return
+        self._note_padding()
+        for tensor in [*self.tensors, self.real_BS[:, None]]:
+            tensor[:, :, n_new:length] = tensor[:, :, : self.length].clone()
+        self.real_BS[:, :n_new] = False
+        self.length = length
+
+    def _note_padding(self) -> None:
+        if self.real_BS is None:
+            first = self.tensors[0]
+            self._set_real(
+                torch.ones(first.shape[0], self.length, dtype=torch.bool, device=first.device), keep=True
+            )
 
     def _plan(self, n_new: int, new_real_BT: Tensor | None) -> None:
         """What ``rebuild`` will do: real tokens to the end, in their order."""
