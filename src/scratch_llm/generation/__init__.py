@@ -1,5 +1,6 @@
-"""Text from a model: sampling, stop strings, streaming, batches, and a cache that slides."""
+"""Text from a model: sampling, stop strings, streaming, batches, a cache that slides, and continuous batching."""
 
+from scratch_llm.generation.continuous import ContinuousBatch, QueueFullError, Request
 from scratch_llm.generation.decoder import Decoder, window_start
 from scratch_llm.generation.packing import pack
 from scratch_llm.generation.sampling import Sampler, SamplingConfig, processed_logits
@@ -8,8 +9,11 @@ from scratch_llm.generation.text import Generator
 from scratch_llm.generation.tokens import TokenStream, clear_generate_tokens, generate_tokens
 
 __all__ = [
+    "ContinuousBatch",
     "Decoder",
     "Generator",
+    "QueueFullError",
+    "Request",
     "Sampler",
     "SamplingConfig",
     "StopStringFilter",
