@@ -23,7 +23,12 @@ from scratch_llm.layers.rwkv_time_mix import TIME_MIX_START, ChannelMix, State, 
 from scratch_llm.layers.token_shift import Padding
 from scratch_llm.layers.wkv import WKVState
 from scratch_llm.models.base import init_linear_and_embedding
-from scratch_llm.models.config import ModelConfig, check_positive, token_fields
+from scratch_llm.models.config import (
+    ModelConfig,
+    check_positive,
+    common_from_huggingface,
+    common_to_huggingface,
+)
 from scratch_llm.models.presets import Sizes, preset, size_table
 from scratch_llm.models.recurrent import RecurrentModel
 from scratch_llm.weights.rules import Rule
@@ -178,37 +183,24 @@ class RWKV4(RecurrentModel):
     @classmethod
     def config_from_huggingface(cls, values: dict[str, Any]) -> RWKV4Config:
         return RWKV4Config(
-            vocab_size=values["vocab_size"],
+            **common_from_huggingface(values),
             context_length=values.get("context_length", 1024),
-            n_layers=values["num_hidden_layers"],
-            d_model=values["hidden_size"],
             d_attention=values.get("attention_hidden_size"),
             d_ff=values.get("intermediate_size"),
             norm_eps=values.get("layer_norm_epsilon", 1e-5),
             rescale_every=max(0, values.get("rescale_every", 6)),
-            tie_embeddings=values.get("tie_word_embeddings", False),
-            init_std=values.get("initializer_range", 0.02),
-            bos_token_id=values.get("bos_token_id"),
-            eos_token_id=values.get("eos_token_id"),
-            pad_token_id=values.get("pad_token_id"),
         )
 
     @classmethod
     def config_to_huggingface(cls, config: RWKV4Config) -> dict[str, Any]:
-        return {
+        return common_to_huggingface(config) | {
             "architectures": ["RwkvForCausalLM"],
             "model_type": "rwkv",
-            "vocab_size": config.vocab_size,
             "context_length": config.context_length,
-            "num_hidden_layers": config.n_layers,
-            "hidden_size": config.d_model,
             "attention_hidden_size": config.d_attention,
             "intermediate_size": config.d_ff,
             "layer_norm_epsilon": config.norm_eps,
             "rescale_every": config.rescale_every,
-            "tie_word_embeddings": config.tie_embeddings,
-            "initializer_range": config.init_std,
-            **token_fields(config),
         }
 
 
