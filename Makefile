@@ -58,13 +58,13 @@ known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(p
 check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
 STEP_GOALS := $(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal)))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
-TARGETS := help doctor clean clean-all image up down logs test-container install corpus tokenizer tokens base-model \
+TARGETS := help doctor clean clean-all image up down logs test-container install env-triton corpus tokenizer tokens base-model \
   demo generate report chat test lint lock bench notebooks jupyter shell
 $(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
 .PHONY: help doctor clean clean-all image up down logs test-container always
-HOST_GOALS := help doctor clean clean-all image up down logs test-container install
+HOST_GOALS := help doctor clean clean-all image up down logs test-container install env-triton
 
 help:
 	@RUN='$(RUN)' RUN_REASON='$(RUN_REASON)' environments/help.sh
@@ -81,7 +81,7 @@ clean:
 	find src labs tests benchmarks environments -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-all: clean
-	rm -rf '$(ARTIFACTS)' .venv
+	rm -rf '$(ARTIFACTS)' .venv .envs
 
 image:
 	@docker/run.sh --build-only
@@ -119,6 +119,12 @@ PYTHON := $(LOCAL_PYTHON)
 install: $(ENVIRONMENT)
 .venv/.installed: pyproject.toml environments/core.txt environments/install.py
 	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --torch $(TORCH)
+# A real Triton server and what its models import, apart from core, whose NumPy it cannot use.
+ENVIRONMENT_TRITON := .envs/triton/.installed
+.PHONY: env-triton
+env-triton: $(ENVIRONMENT_TRITON)
+$(ENVIRONMENT_TRITON): pyproject.toml environments/triton.txt environments/install.py
+	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --environment triton --torch $(TORCH)
 
 ifeq ($(RUN),docker)
 # --- the same goals, in the container ----------------------------------------------------------------
@@ -208,6 +214,7 @@ lint: $(ENVIRONMENT)
 	else echo "lint: no shellcheck here, shell scripts not checked"; fi
 lock: $(ENVIRONMENT)
 	@$(PYTHON) environments/lock.py
+	@if [ -e '$(ENVIRONMENT_TRITON)' ]; then $(PYTHON) environments/lock.py --environment triton; fi
 # The peers go beside the core environment, whose versions they contradict; without a network they are left out.
 BENCH_PEERS := .envs/bench/.installed
 $(BENCH_PEERS): environments/bench.txt | $(ENVIRONMENT)

@@ -2,8 +2,10 @@
 
     python3 environments/install.py                 .venv beside pyproject.toml, with everything
     python3 environments/install.py --torch cpu     the CPU build of torch even where there is a GPU
+    python3 environments/install.py --environment triton     .envs/triton, which serves models
 
-What is installed is what pyproject.toml asks for, at the versions in environments/core.txt. Torch is the
+What is installed is what pyproject.toml asks for, at the versions in environments/core.txt; a further
+environment is the dependency group of its name, at the versions in environments/<name>.txt. Torch is the
 one package that comes in several builds. A machine without an NVIDIA GPU gets the CPU build: first pip is
 asked what its own index and find-links would install, and only if that would bring CUDA packages,
 PyTorch's CPU index is used instead. A base image that already has torch (NGC) keeps its own.
@@ -19,6 +21,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -31,6 +34,10 @@ OLDEST_PYTHON = (3, 11)
 NEWEST_TESTED_PYTHON = (3, 13)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = ("dev", "jupyter")
+ENVIRONMENTS = ("core", "triton")
+# NumPy 1.26, the last that Triton's Python backend reads tensors of, has no wheel for a newer Python.
+TRITON_NEWEST_PYTHON = (3, 12)
+TRITON_OLDEST_GLIBC = (2, 35)
 # Built against the base image's CUDA or against its NumPy ABI: another build of these breaks torch there.
 KEEP_FROM_BASE = ("torch", "torchvision", "torchaudio", "triton", "pytorch-triton", "numpy")
 
@@ -59,6 +66,23 @@ def check_python(version: tuple[int, int], found_at: str) -> None:
             )
 
 
+def check_triton(version: tuple[int, int], system: str, libc: tuple[str, str]) -> None:
+    """Raise InstallError where the bundled Triton server cannot run. `libc` is platform.libc_ver()."""
+    name, number = libc
+    glibc = tuple(int(part) for part in number.split(".")[:2]) if name == "glibc" else (0, 0)
+    if system != "Linux" or glibc < TRITON_OLDEST_GLIBC:
+        found = f"{system} with {name} {number}" if name else system
+        raise InstallError(
+            f"the triton environment does not run on {found}: use Linux with glibc 2.35 or newer (Debian 12, "
+            "Ubuntu 22.04), or the container"
+        )
+    if version > TRITON_NEWEST_PYTHON:
+        raise InstallError(
+            f"the triton environment does not run on Python {version[0]}.{version[1]}, which has no NumPy 1.26: "
+            "use 3.11 or 3.12 (make env-triton PYTHON_HOST=python3.12)"
+        )
+
+
 def has_nvidia_gpu() -> bool:
     """Whether the driver lists a GPU. Device nodes count too: nvidia-smi is missing in some containers."""
     program = shutil.which("nvidia-smi")
@@ -71,11 +95,22 @@ def has_nvidia_gpu() -> bool:
     return Path("/dev/nvidia0").exists()
 
 
-def requirements(pyproject: Path, extras: tuple[str, ...] = EXTRAS) -> list[str]:
-    """Everything pyproject.toml asks for, extras included, as requirement strings."""
+def pins_of(environment: str) -> Path:
+    return REPOSITORY / "environments" / f"{environment}.txt"
+
+
+def folder_of(environment: str) -> Path:
+    return REPOSITORY / ".venv" if environment == "core" else REPOSITORY / ".envs" / environment
+
+
+def requirements(pyproject: Path, environment: str = "core", extras: tuple[str, ...] = EXTRAS) -> list[str]:
+    """Everything pyproject.toml asks for in an environment, as requirement strings; in core with its extras."""
     import tomllib
 
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    table = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    if environment != "core":
+        return list(table["dependency-groups"][environment])
+    project = table["project"]
     wanted = list(project["dependencies"])
     for extra in extras:
         wanted += project.get("optional-dependencies", {}).get(extra, [])
@@ -185,7 +220,7 @@ def base_packages(environment: Environment) -> dict[str, str]:
 
 def install(options: argparse.Namespace) -> None:
     environment = Environment(options.venv)
-    pyproject, constraints = REPOSITORY / "pyproject.toml", REPOSITORY / "environments" / "core.txt"
+    pyproject, constraints = REPOSITORY / "pyproject.toml", pins_of(options.environment)
     if options.project_only:
         install_project(environment)
         return
@@ -196,6 +231,8 @@ def install(options: argparse.Namespace) -> None:
         environment.stamp.touch()
         return
     check_python(sys.version_info[:2], sys.executable)
+    if options.environment == "triton":
+        check_triton(sys.version_info[:2], platform.system(), platform.libc_ver())
     if sys.version_info[:2] > NEWEST_TESTED_PYTHON:
         print(f"note: the pins are tested up to Python 3.{NEWEST_TESTED_PYTHON[1]}", flush=True)
     print(f"installing into {environment.folder} (Python {sys.version.split()[0]}, torch: "
@@ -226,7 +263,7 @@ def install(options: argparse.Namespace) -> None:
                 ) from error
         # The pins as requirements, not as constraints: one that this Python or index cannot have then fails
         # at once by its name, where a constraint sends pip searching through old versions of everything.
-        environment.pip("install", "--quiet", "-r", str(pins), *requirements(pyproject))
+        environment.pip("install", "--quiet", "-r", str(pins), *requirements(pyproject, options.environment))
     if not options.dependencies_only:
         install_project(environment)
     environment.unfinished.unlink()
@@ -242,13 +279,15 @@ def install_project(environment: Environment) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--venv", type=Path, default=REPOSITORY / ".venv", help="default: %(default)s")
+    parser.add_argument("--environment", choices=ENVIRONMENTS, default="core", help="default: %(default)s")
+    parser.add_argument("--venv", type=Path, help="default: .venv for core, .envs/NAME for the others")
     parser.add_argument("--torch", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--keep-base-torch", action="store_true", help="use the torch this Python already has")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--dependencies-only", action="store_true", help="all but the project itself")
     part.add_argument("--project-only", action="store_true", help="the project itself, nothing else")
     options = parser.parse_args(arguments)
+    options.venv = options.venv or folder_of(options.environment)
     try:
         check_python(sys.version_info[:2], sys.executable)
         install(options)

@@ -2,6 +2,7 @@
 
     .venv/bin/python environments/lock.py            rewrite
     .venv/bin/python environments/lock.py --check    exit 1 if it would change
+    ... --environment triton                         the same for environments/triton.txt, from .envs/triton
 
 The set is the closure of pyproject.toml's requirements over the installed packages' own requirements, so
 that packages somebody installed for an experiment do not leak into everyone's pins. A local version
@@ -15,17 +16,18 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-from install import REPOSITORY, canonical, requirements
+from install import ENVIRONMENTS, REPOSITORY, canonical, folder_of, pins_of, requirements
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 HEADER = """\
-# Every package of the core environment, pinned; tested on Python 3.11, 3.12 and 3.13.
-# Written by `python environments/lock.py`; used as pip constraints by environments/install.py.
+# Every package of the {environment} environment, pinned; tested on Python {tested}.
+# Written by `python environments/lock.py{option}`; used as pip constraints by environments/install.py.
 """
+TESTED = {"core": "3.11, 3.12 and 3.13", "triton": "3.11"}
 INSTALLER = ("pip", "setuptools")
-# Needed by some Python version other than the one that locks: name -> (version, marker).
-ELSEWHERE = {"audioop-lts": ("0.2.2", 'python_version >= "3.13"')}
+# Needed by some Python version other than the one that locks: environment -> name -> (version, marker).
+ELSEWHERE = {"core": {"audioop-lts": ("0.2.2", 'python_version >= "3.13"')}, "triton": {}}
 
 # The pins must suit the oldest Python we promise: Debian 12 has 3.11.2.
 OLDEST_PYTHON = "3.11.2"
@@ -33,18 +35,31 @@ OLDEST_PYTHON = "3.11.2"
 HELD = {"soupsieve": "2.10"}
 
 
-def closure(wanted: list[str]) -> dict[str, str]:
-    """Distribution name -> version for everything that `wanted` needs on this Python."""
+def installed(name: str, folder: Path) -> importlib.metadata.Distribution:
+    """The distribution in that environment, whose Python is the version that runs this.
+
+    Raises PackageNotFoundError if it is not there.
+    """
+    packages = [str(path) for path in folder.glob(f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")]
+    for distribution in importlib.metadata.distributions(name=name, path=packages):
+        return distribution
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+def closure(wanted: list[str], folder: Path) -> dict[str, str]:
+    """Distribution name -> version for everything that `wanted` needs in the environment at `folder`."""
     found: dict[str, str] = {}
     queue = [Requirement(text) for text in wanted]
+    asked = {canonical(requirement.name) for requirement in queue}
     visited: set[tuple[str, frozenset[str]]] = set()
     while queue:
         requirement = queue.pop()
         key = (canonical(requirement.name), frozenset(requirement.extras))
-        if key in visited or key[0].startswith(("nvidia-", "cuda-")) or key[0] == "triton":
+        cuda = key[0].startswith(("nvidia-", "cuda-")) or key[0] == "triton"
+        if key in visited or (cuda and key[0] not in asked):
             continue  # torch pins its own CUDA packages exactly
         visited.add(key)
-        distribution = importlib.metadata.distribution(requirement.name)
+        distribution = installed(requirement.name, folder)
         found[distribution.metadata["Name"]] = version_of(distribution)
         for text in distribution.requires or []:
             needed = Requirement(text)
@@ -65,23 +80,29 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
     return version
 
 
-def locked() -> str:
-    pins = closure([*requirements(REPOSITORY / "pyproject.toml"), *INSTALLER])
+def locked(environment: str, folder: Path) -> str:
+    pins = closure([*requirements(REPOSITORY / "pyproject.toml", environment), *INSTALLER], folder)
     lines = [f"{name}=={version}" for name, version in pins.items()]
     present = {canonical(name) for name in pins}
-    lines += [f"{name}=={v}; {marker}" for name, (v, marker) in ELSEWHERE.items() if name not in present]
-    return HEADER + "\n".join(sorted(lines, key=str.lower)) + "\n"
+    lines += [f"{name}=={v}; {marker}" for name, (v, marker) in ELSEWHERE[environment].items() if name not in present]
+    option = "" if environment == "core" else f" --environment {environment}"
+    header = HEADER.format(environment=environment, tested=TESTED[environment], option=option)
+    return header + "\n".join(sorted(lines, key=str.lower)) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--environment", choices=ENVIRONMENTS, default="core", help="default: %(default)s")
     options = parser.parse_args()
-    path = Path(REPOSITORY, "environments", "core.txt")
+    path = pins_of(options.environment)
+    # Core is whatever runs this (in the container it is not .venv); the others are beside it.
+    folder = Path(sys.prefix) if options.environment == "core" else folder_of(options.environment)
     try:
-        text = locked()
+        text = locked(options.environment, folder)
     except importlib.metadata.PackageNotFoundError as error:
-        print(f"error: {error.name} is not installed: run `make install RUN=local` first", file=sys.stderr)
+        target = "install" if options.environment == "core" else f"env-{options.environment}"
+        print(f"error: {error.name} is not installed: run `make {target} RUN=local` first", file=sys.stderr)
         return 1
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -66,12 +66,37 @@ def test_pins_cover_what_the_requirements_need_in_turn(install, pins, wanted):
     assert len(seen) > 100
 
 
-def test_pins_are_exact_and_of_no_particular_build(repository):
-    for line in (repository / "environments/core.txt").read_text().splitlines():
+@pytest.mark.parametrize("environment", ["core", "triton"])
+def test_pins_are_exact_and_of_no_particular_build(install, environment):
+    for line in install.pins_of(environment).read_text().splitlines():
         if line and not line.startswith("#"):
             requirement = Requirement(line)
             assert re.fullmatch(r"==[0-9][^+*]*", str(requirement.specifier)), line
             assert not requirement.url and not requirement.extras, line
+
+
+def test_triton_is_pinned_apart_from_what_contradicts_it(install, pins):
+    triton = install.pinned(install.pins_of("triton"))
+    wanted = [Requirement(text) for text in install.requirements(install.REPOSITORY / "pyproject.toml", "triton")]
+    for requirement in wanted:
+        assert requirement.specifier.contains(triton[install.canonical(requirement.name)]), requirement
+    assert triton["numpy"].startswith("1."), "the Python backend corrupts the tensors of NumPy 2"
+    assert not {"pyarrow", "datasets"} & set(triton), "they need NumPy 2"
+    assert "nvidia-pytriton" not in pins
+    # What both have is the same package, or a model saved by one would be read by another version in the other.
+    assert {name: triton[name] for name in ("torch", "safetensors", "tokenizers", "tritonclient")}.items() <= pins.items()
+
+
+@pytest.mark.parametrize(("python", "system", "libc", "words"), [
+    ((3, 13), "Linux", ("glibc", "2.36"), "Python 3.13, which has no NumPy 1.26"),
+    ((3, 11), "Linux", ("glibc", "2.31"), "Linux with glibc 2.31"),
+    ((3, 11), "Darwin", ("", ""), "does not run on Darwin"),
+])
+def test_where_triton_cannot_run_it_says_so(install, python, system, libc, words):
+    install.check_triton((3, 11), "Linux", ("glibc", "2.36"))
+    with pytest.raises(install.InstallError, match=words) as error:
+        install.check_triton(python, system, libc)
+    assert "use " in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_documentation_shows_the_versions(repository, install, pins):
@@ -160,7 +185,7 @@ def options(install, tmp_path, monkeypatch):
     monkeypatch.setattr(install, "torch_arguments", lambda environment, pin, build: [pin])
     monkeypatch.setattr(install.Environment, "create", lambda self, system_site_packages: self.folder.mkdir(exist_ok=True))
     monkeypatch.setattr(install.Environment, "works", lambda self: True)
-    options = argparse.Namespace(venv=tmp_path / "venv", torch="cpu", keep_base_torch=False,
+    options = argparse.Namespace(environment="core", venv=tmp_path / "venv", torch="cpu", keep_base_torch=False,
                                  dependencies_only=False, project_only=False)
     return options, calls
 
