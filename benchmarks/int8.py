@@ -41,7 +41,7 @@ def run(
     rows = []
     for size, family, dtype in itertools.product(sizes, families, dtypes):
         model = benchmark_model(family, size, DTYPES[dtype])
-        n_tokens, rounds = (32 if quick else 200 if size == "15M" else 50), 1 if quick else 5
+        n_tokens, rounds = (32 if quick else 200 if size == "15M" else 50), 3 if quick else 5
         for batch_size in batch_sizes:
             int8, same, equal = compare(model, batch_size, n_tokens, rounds)
             rows.append({"name": f"int8, {label(family, size)}, {dtype}, batch {batch_size}", "ours": round(int8, 1),

@@ -7,7 +7,10 @@ weights plus the fixed cost of each call.  Two things help on x86 CPUs, measured
   float32 by eight rows 125 us instead of 560 (MKL, the default for float32, does not use AVX-512 there);
 * RMSNorm by one reduction and three element-wise operations instead of the library's chain of six.
 
-A third is to read less: ``weights="int8"`` keeps matrices in one byte per weight (``int8_linear``).
+A third is to read less: ``weights="int8"`` keeps matrices in one byte per weight (``int8_linear``); a 15M llama writes
+1.5 times as many tokens per second as in bfloat16, batch 1 (``benchmarks/int8.py``).  ``torch.compile`` is not used: its
+step with fixed shapes and frozen weights took 1.2 ms there, int8 takes 1.0, without 6 s of compilation for each shape;
+without frozen weights 2.6 ms against 2.2 packed in the same run, and at batch 8 3.3 to 3.6 against 3.0.
 
 ``pack`` copies the tree of modules, sharing whatever it does not replace; the original stays as it is.  A module
 that knows a better form of itself for decoding gives it by a method ``packed(n_rows) -> nn.Module``, and gets its
