@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from llm_workshop.settings import Settings
 
 
-def check_address(host: str, port: int) -> None:
-    """Raise OSError in one line, with the cure, if nothing can listen on ``host:port``."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise OSError(f"chat.host={host} is no address of this machine ({error.strerror}): use chat.host=127.0.0.1") from None
+def try_to_listen(host: str, port: int) -> None:
+    """Raise the system's OSError if nothing can listen on ``host:port``."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:
         # As the server will do: a port that a closed server left in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise OSError(_explain(error, host, port)) from None
+        probe.bind(address)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise OSError in one line, with the cure, if nothing can listen on ``host:port``."""
+    try:
+        try_to_listen(host, port)
+    except socket.gaierror as error:
+        raise OSError(f"chat.host={host} is no address of this machine ({error.strerror}): use chat.host=127.0.0.1") from None
+    except OSError as error:
+        raise OSError(_explain(error, host, port)) from None
 
 
 def launch(page: gradio.Blocks, host: str, port: int) -> str:
