@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -140,6 +141,11 @@ class ContinuousBatch:
             raise ValueError(
                 "a request is one prompt, a row of token ids: submit each row of a batch by itself"
             )
+        if hasattr(prompt_ids, "tolist"):
+            prompt_ids = prompt_ids.tolist()
+        wrong = next((token for token in prompt_ids if not isinstance(token, Integral)), None)
+        if wrong is not None:
+            raise ValueError(f"token id {wrong!r} is no whole number: give the ids that the tokenizer gives")
         (prompt,) = as_rows(prompt_ids, self.model.config, recurrent=True)
         total = len(prompt) + sampling.max_new_tokens
         if self.max_tokens is not None and total > self.max_tokens:
@@ -172,7 +178,10 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """One more token for every running request and the first one for those that now get a row."""
+        """One more token for every running request and the first one for those that now get a row.
+
+        After an exception (no memory left) the rows are in no known state: make another batch.
+        """
         events, self._cancelled = self._cancelled, []
         if self._samplers:
             requests, logits_BV = self._rows.step({request: request.tokens[-1] for request in self._samplers})

@@ -67,6 +67,8 @@ class SamplingConfig:
             raise ValueError(
                 f"seed is {self.seed!r}: it must be a whole number, or None to draw anew each time"
             )
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must be a number of 64 bits, from -2**63 to 2**63 - 1")
         if not all(isinstance(text, str) and text for text in self.stop):
             raise ValueError(
                 f"stop is {self.stop!r}: each stop text must be a string with at least one character"
@@ -148,7 +150,9 @@ class Sampler:
         if config.repetition_penalty != 1.0:
             self.seen_BV = torch.zeros(batch_size, vocab_size, dtype=torch.bool, device=device)
             for row, prompt in enumerate(prompts):
-                self.seen_BV[row, torch.tensor(list(prompt), device=device)] = True
+                # Ids that cannot be chosen (a model with more of them than its tokenizer) need no penalty.
+                seen = [token for token in prompt if token < vocab_size]
+                self.seen_BV[row, torch.tensor(seen, dtype=torch.int64, device=device)] = True
 
     def __call__(self, logits_BV: Tensor) -> Tensor:
         """Logits (B, V) -> tokens (B,) int64."""

@@ -115,6 +115,15 @@ def test_ids_beyond_the_tokenizer_are_never_chosen(llama):
     request = batch.submit([1], GREEDY)
     run(batch)
     assert request.tokens == generate_tokens(llama, [1], GREEDY, n_ids=30) and max(request.tokens) < 30
+    request = batch.submit([1, 50], dataclasses.replace(GREEDY, repetition_penalty=1.2))
+    run(batch)
+    assert len(request.tokens) == 12 and max(request.tokens) < 30
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
+def test_a_seed_beyond_64_bits(seed):
+    with pytest.raises(ValueError, match=r"seed is .*: it must be a number of 64 bits"):
+        SamplingConfig(seed=seed)
 
 
 def test_cancel_while_waiting_and_while_running(llama):
@@ -177,6 +186,8 @@ def test_times(llama):
         ([1, 61], r"token id 61 is not in the vocabulary 0\.\.60"),
         ([-1], "token id -1 is not"),
         ([[1], [2]], "a request is one prompt"),
+        ([1, 2.5], "token id 2.5 is no whole number"),
+        (torch.tensor([1.0]), "token id 1.0 is no whole number"),
         ([1] * 53, "53 tokens of prompt and max_new_tokens of 12 are 65, more than the 64 of a request"),
     ],
 )
