@@ -8,9 +8,11 @@ weights plus the fixed cost of each call.  Two things help on x86 CPUs, measured
 * RMSNorm by one reduction and three element-wise operations instead of the library's chain of six.
 
 A third is to read less: ``weights="int8"`` keeps matrices in one byte per weight (``int8_linear``); a 15M llama writes
-1.5 times as many tokens per second as in bfloat16, batch 1 (``benchmarks/int8.py``).  ``torch.compile`` is not used: its
-step with fixed shapes and frozen weights took 1.2 ms there, int8 takes 1.0, without 6 s of compilation for each shape;
-without frozen weights 2.6 ms against 2.2 packed in the same run, and at batch 8 3.3 to 3.6 against 3.0.
+1.3 to 1.5 times as many tokens per second as in bfloat16 at batch 1 (``benchmarks/int8.py``).
+
+``torch.compile`` is not used.  A step of that llama at one fixed length, compiled, against packed in the same run: 2.6
+against 2.2 ms at batch 1, 3.6 against 3.0 at batch 8.  With frozen weights (an experimental option of Inductor) 1.2 and
+3.3 ms: faster for one row, but after 6 s of compilation, for one length, and until the weights change.
 
 ``pack`` copies the tree of modules, sharing whatever it does not replace; the original stays as it is.  A module
 that knows a better form of itself for decoding gives it by a method ``packed(n_rows) -> nn.Module``, and gets its
