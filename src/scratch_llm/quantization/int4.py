@@ -6,8 +6,8 @@ A symmetric code q in -7 .. 7 is u = q + 8 with zero 0; an affine code is u itse
 zero point), since (u - z) * s = (u - 8) * s + (8 - z) * s.  Group-wise scales of small weights come from
 Dettmers and Zettlemoyer 2023 ("The case for 4-bit precision", section 2, "block-wise quantization").
 
-Decoding one token reads each weight once, so that a weight of 4 bits saves most of the time that memory costs; the
-kernel restores the weights in registers and multiplies in floating point.
+Decoding one token reads each weight once, so 4 bits read a quarter of bfloat16's bytes: that is what can be won at most.
+The kernel restores the weights in registers and multiplies in floating point.
 """
 
 from __future__ import annotations
