@@ -11,8 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ from generation import benchmark_model
 from run import table
 from shapes import SHAPES, SIZES, check_families, label
 
+from llm_workshop.timing import fastest_seconds
 from scratch_llm.generation import ContinuousBatch, SamplingConfig, generate_tokens
 from scratch_llm.models import LanguageModel
 
@@ -61,17 +61,10 @@ def compare(model: LanguageModel, sampling: SamplingConfig, rounds: int) -> tupl
         for prompt in prompts:
             generate_tokens(model, prompt, sampling, stop_ids=())
 
-    seconds = [(seconds_of(together), seconds_of(alone)) for _ in range(rounds)]
+    # One work at a time: its warm-up packs the weights, of which only one packed copy is kept.
+    seconds = [[fastest_seconds({"": work}, rounds=1)[""] for work in (together, alone)] for _ in range(rounds)]
     total = N_REQUESTS * sampling.max_new_tokens
     return total / min(s for s, _ in seconds), total / min(s for _, s in seconds)
-
-
-def seconds_of(function: Callable[[], None]) -> float:
-    """Of the second of two calls: the first packs the weights, of which only one packed copy is kept."""
-    function()
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from scratch_llm.quantization.int8 import dequantize_rows, quantize_rows
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not tested here")),
 ]
 
 
