@@ -116,6 +116,39 @@ class ChatSettings(Section):
     system_prompt: str | None = Field(None, description="system turn put before the conversation")
 
 
+class ServingSettings(Section):
+    engine: Literal["scratch", "transformers", "tensorrt_llm"] = Field("scratch", description="what answers behind Triton")
+    weights: Literal["same", "int8"] = Field("same", description="of the scratch engine: as stored, or int8 weight-only")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto = the faster one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
+    instances: int = Field(1, ge=1, le=16, description="engine processes behind Triton")
+    threads: int | None = Field(None, ge=1, description="CPU threads of an instance; null = cores / instances")
+    max_rows: int = Field(8, ge=1, description="requests decoded together by an instance")
+    max_waiting: int = Field(32, ge=0, description="requests that may wait; one more is told that the server is busy")
+    max_tokens: int | None = Field(None, ge=2, description="prompt and answer of a request together; null = the context")
+    http_port: int = Field(8000, ge=1, le=65535, description="Triton's HTTP port")
+    grpc_port: int = Field(8001, ge=1, le=65535, description="Triton's gRPC port")
+    metrics_port: int = Field(8002, ge=1, le=65535, description="Triton's Prometheus port")
+    api_port: int = Field(8080, ge=1, le=65535, description="the OpenAI-compatible endpoint; the monitoring view is there too")
+    page: bool = Field(True, description="false: no chat page beside the server")
+    restarts: int = Field(5, ge=0, description="how often in ten minutes a dead server is started again")
+
+
+class QuantizeSettings(Section):
+    methods: tuple[str, ...] | None = Field(None, description="methods to compare (week 8); null = all of them")
+    eval_tokens: int = Field(32_768, ge=1, description="validation tokens for bits per byte")
+    calibration_tokens: int = Field(8_192, ge=1, description="training tokens shown to SmoothQuant, AWQ and GPTQ")
+    group_size: int = Field(32, ge=8, description="weights that share a scale, where a method has groups")
+
+
+class LoadTestSettings(Section):
+    clients: tuple[int, ...] = Field((1, 2, 4, 8, 16), description="numbers of concurrent clients to try")
+    requests: int = Field(24, ge=1, description="answers measured at each number of clients")
+    prompt_tokens: int = Field(48, ge=1, description="about how long a prompt is")
+    max_new_tokens: int = Field(48, ge=1, description="how long an answer is")
+    soak_seconds: float = Field(0, ge=0, description="mixed load for so long at the end; 0 = none")
+
+
 class Settings(Section):
     scale: str
     data: tuple[str, ...] = ("sample",)
@@ -127,6 +160,9 @@ class Settings(Section):
     compare: CompareSettings = CompareSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()
+    serving: ServingSettings = ServingSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    loadtest: LoadTestSettings = LoadTestSettings()
     notes: tuple[str, ...] = Field((), exclude=True, repr=False, description="where derived and changed values come from")
 
     @property
@@ -312,7 +348,7 @@ def _settings_by_section() -> dict[str, dict[str, Any]]:
 def _parse_value(text: str, key: str) -> Any:
     if text.lower() in ("null", "none"):
         return None
-    if key in ("kinds", "models", "decode_contexts"):
+    if key in ("kinds", "models", "decode_contexts", "methods", "clients"):
         return tuple(part for part in text.split(",") if part)
     # "on" and "off" are words of pretrain.compile, not YAML 1.1 booleans; 1e-3 is a number, not a word.
     if text.lower() in ("on", "off", "yes", "no"):

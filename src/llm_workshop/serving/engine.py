@@ -12,7 +12,15 @@ from typing import Literal, Protocol, runtime_checkable
 
 Message = dict[str, str]
 ROLES = ("system", "user", "assistant")
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class BusyError(OSError):
+    """Too many requests are waiting already: nothing was begun, so the same request may be sent again later."""
+
+
+class EngineError(OSError):
+    """The engine cannot be reached, or failed while answering; the message says what to do."""
 
 
 class PromptTooLongError(ValueError):
@@ -29,7 +37,10 @@ class Sampling:
 
     ``temperature`` 0 is greedy.  ``top_k``, ``top_p`` (Holtzman et al., 2020) and ``min_p`` (Nguyen et al.,
     2024) are off at None.  ``repetition_penalty`` above 1 discourages tokens already seen (Keskar et al.,
-    2019).  ``seed`` None draws a fresh one.  Raises ValueError naming the value and what is allowed.
+    2019); ``frequency_penalty`` (times how often a token was written) and ``presence_penalty`` (once) are
+    subtracted from the logits of tokens of the answer, as in OpenAI's interface.  ``stop`` texts end the
+    answer and are not part of it.  ``seed`` None draws a fresh one.  Raises ValueError naming the value and
+    what is allowed.
     """
 
     max_new_tokens: int = 160
@@ -38,6 +49,9 @@ class Sampling:
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
     seed: int | None = None
 
     def __post_init__(self):
@@ -47,7 +61,11 @@ class Sampling:
         _check("top_p", self.top_p, 0, 1, open_low=True)
         _check("min_p", self.min_p, 0, 1)
         _check("repetition_penalty", self.repetition_penalty, 0, 10, open_low=True)
+        _check("frequency_penalty", self.frequency_penalty, -2, 2)
+        _check("presence_penalty", self.presence_penalty, -2, 2)
         _check("seed", self.seed, 0, 2**63 - 1, integer=True)
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise ValueError(f"stop={self.stop!r}: use a tuple of texts, none of them empty")
 
 
 @dataclass(frozen=True)
@@ -74,14 +92,17 @@ class ModelInfo:
 class Delta:
     """A piece of an answer: complete characters only, and how many tokens it took.
 
-    ``finish_reason`` is set on the last piece: "stop" (the model ended its answer) or "length".
+    ``finish_reason`` is set on the last piece: "stop" (the model ended its answer), "length" or "cancelled".
     ``dropped_messages`` of the first piece tells how many old messages no longer fitted the context.
+    ``n_prompt_tokens`` and ``cumulative_logprob`` (of the answer so far) where the engine tells them.
     """
 
     text: str = ""
     n_tokens: int = 0
     finish_reason: FinishReason | None = None
     dropped_messages: int = 0
+    n_prompt_tokens: int | None = None
+    cumulative_logprob: float | None = None
 
 
 @runtime_checkable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_workshop.serving import words
 from llm_workshop.serving.conversation import REPLACEMENT, clean, content_text
-from llm_workshop.serving.engine import ChatEngine, Delta, PromptTooLongError, Sampling
+from llm_workshop.serving.engine import BusyError, ChatEngine, Delta, PromptTooLongError, Sampling
 from llm_workshop.serving.words import CHAT, COMPLETE
-from llm_workshop.serving.worker import BusyError, Generation, Worker
+from llm_workshop.serving.worker import Generation, Worker
 
 if TYPE_CHECKING:
     from llm_workshop.settings import Settings

@@ -13,11 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from llm_workshop.serving.engine import Delta
-
-
-class BusyError(ValueError):
-    """The waiting line is full."""
+from llm_workshop.serving.engine import BusyError, Delta
 
 
 @dataclass

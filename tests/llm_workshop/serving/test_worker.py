@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from llm_workshop.serving.engine import Delta, Sampling
-from llm_workshop.serving.worker import BusyError, Timing, Worker
+from llm_workshop.serving.engine import BusyError, Delta, Sampling
+from llm_workshop.serving.worker import Timing, Worker
 
 
 @pytest.fixture
