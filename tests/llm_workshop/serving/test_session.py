@@ -167,7 +167,7 @@ def test_controls_become_sampling():
     off = sampling_from_controls(0.7, 0, 1, 0, 1, 40, "")
     assert (off.top_k, off.top_p, off.min_p) == (None, None, None) and off.seed is not None
     on = sampling_from_controls(0.5, 20, 0.9, 0.05, 1.2, 40.0, " 3 ")
-    assert on == Sampling(40, 0.5, 20, 0.9, 0.05, 1.2, 3)
+    assert on == Sampling(40, 0.5, 20, 0.9, 0.05, 1.2, seed=3)
     for bad in ("삼", "-1", "1.5"):
         with pytest.raises(ValueError):
             sampling_from_controls(0.7, 0, 1, 0, 1, 40, bad)
