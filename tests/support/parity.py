@@ -42,6 +42,16 @@ def reference_of(model, folder, **options):
     return theirs.eval()
 
 
+def check_bfloat16_error(ours, theirs) -> None:
+    """Rounded to bfloat16, our logits stray from the exact ones by no more than the reference's (plus a fifth)."""
+    tokens = torch.randint(ours.config.vocab_size, (4, 30), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = ours(tokens)
+        error = (ours.bfloat16()(tokens).float() - exact).square().mean()
+        their_error = (theirs.bfloat16()(tokens).logits.float() - exact).square().mean()
+    assert 0 < error <= 1.2 * their_error
+
+
 def batch(config, padded: bool):
     """Tokens (3, 23) and which are real; padded: rows begin with 0, 4 and 17 tokens of padding."""
     torch.manual_seed(4)

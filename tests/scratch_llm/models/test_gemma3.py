@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.parity import ParityTests, reference_of, spread_out
+from support.parity import ParityTests, check_bfloat16_error, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratch_llm.layers import LinearScaling
@@ -120,13 +120,7 @@ def test_the_factor_of_the_embedding_has_the_precision_of_the_model(d_model):
 
 def test_bfloat16_is_as_close_to_float32_as_the_reference(tmp_path):
     ours = model_of("six-layers")
-    theirs = reference_of(ours, tmp_path)
-    tokens = tokens_of(ours, 4, 40)
-    with torch.inference_mode():
-        exact = ours(tokens)
-        error = (ours.bfloat16()(tokens).float() - exact).square().mean()
-        their_error = (theirs.bfloat16()(tokens).logits.float() - exact).square().mean()
-    assert 0 < error <= 1.2 * their_error
+    check_bfloat16_error(ours, reference_of(ours, tmp_path))
 
 
 def test_flops_are_those_torch_counts_and_windows_cost_less():

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.parity import ParityTests, reference_of, spread_out
+from support.parity import ParityTests, check_bfloat16_error, reference_of, spread_out
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratch_llm.layers import YarnScaling
@@ -52,13 +52,7 @@ def test_the_norms_make_scores_blind_to_the_size_of_the_projections():
 
 def test_bfloat16_is_as_close_to_float32_as_the_reference(tmp_path):
     ours = model_of("qwen3-mha-untied")
-    theirs = reference_of(ours, tmp_path)
-    tokens = torch.randint(61, (4, 30), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        exact = ours(tokens)
-        error = (ours.bfloat16()(tokens).float() - exact).square().mean()
-        their_error = (theirs.bfloat16()(tokens).logits.float() - exact).square().mean()
-    assert 0 < error <= 1.2 * their_error
+    check_bfloat16_error(ours, reference_of(ours, tmp_path))
 
 
 def test_flops_are_those_torch_counts():

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from support.experts import check_active_parameters_and_flops
 from support.parity import ParityTests, batch, by_expert, positions, reference_of, spread_out
-from torch.utils.flop_counter import FlopCounterMode
 
 from scratch_llm.layers.mixture_of_experts import Experts
 from scratch_llm.models import MODELS, Qwen3Moe, Qwen3MoeConfig, build_model
@@ -81,23 +81,7 @@ def test_which_layers_have_experts():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_active_parameters_and_flops(name, monkeypatch):
     config = CONFIGS[name]
-    model = build_model(config)
-    each = 3 * config.d_model * config.expert_d_ff
-    sparse = sum(config.has_experts(layer) for layer in range(config.n_layers))
-    idle = sparse * (config.n_experts - config.n_experts_per_token) * each
-    assert model.n_parameters() == sum(p.numel() for p in model.parameters())
-    assert model.n_parameters(active=True) == model.n_parameters() - idle
-    # The clear path's products are plain ones, which the counter sees whatever kernels the fast path takes.
-    monkeypatch.setattr(Experts, "forward", Experts.clear_forward)
-    B, T = 2, 16
-    tokens = torch.randint(0, config.vocab_size, (B, T))
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            model(tokens)
-        assert counter.get_total_flops() == B * T * model.flops_per_token(T, training=False)
-        with FlopCounterMode(display=False) as counter:
-            model(tokens).float().sum().backward()
-        assert counter.get_total_flops() == B * T * model.flops_per_token(T)
+    check_active_parameters_and_flops(build_model(config), sum(config.has_experts(layer) for layer in range(config.n_layers)), monkeypatch)
 
 
 @pytest.mark.parametrize(
