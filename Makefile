@@ -191,15 +191,15 @@ week4-flops: always | $(ENVIRONMENT)  # counts, and reads no text
 # --- the whole job -----------------------------------------------------------------------------------
 .PHONY: demo generate report chat free-port
 free-port: | $(ENVIRONMENT)  # told before the training, not after it
-	@if [ '$(SERVE)' != 0 ]; then $(WORKSHOP) chat --check-port $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
+	@if [ '$(SERVE)' != 0 ]; then $(WORKSHOP) page --check-port $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
 demo: free-port $(BASE_MODEL)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)
 	@$(WORKSHOP) report $(DIALS) $(ARGS)
-	@if [ '$(SERVE)' != 0 ]; then exec $(WORKSHOP) chat $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
+	@if [ '$(SERVE)' != 0 ]; then exec $(WORKSHOP) page $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
 generate: $(TRAINED) | $(ENVIRONMENT)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)
 chat: $(TRAINED) | $(ENVIRONMENT)
-	@exec $(WORKSHOP) chat $(DIALS) $(CHAT_SETTINGS) $(ARGS)
+	@exec $(WORKSHOP) page $(DIALS) $(CHAT_SETTINGS) $(ARGS)
 report: $(ENVIRONMENT)
 	@$(WORKSHOP) report $(DIALS) $(ARGS)
 

@@ -150,7 +150,7 @@ def test_demo_ends_with_samples_report_and_page(sandbox):
     stages = ["corpus", "tokenizer", "tokens", "pretrain.py"]
     assert build(sandbox, "demo", "SERVE=0") == [*stages, "generate", "report"]
     # The port is tried first: nobody should train for minutes to hear that it is taken.
-    assert build(sandbox, "demo") == ["chat", "generate", "report", "chat"]
+    assert build(sandbox, "demo") == ["page", "generate", "report", "page"]
 
 
 def test_changed_settings_are_checked_and_equal_ones_are_not(sandbox):

@@ -60,7 +60,7 @@ def generate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def chat(settings: Settings, options: argparse.Namespace) -> int:
+def page(settings: Settings, options: argparse.Namespace) -> int:
     """Open the chat page (127.0.0.1:7860 unless chat.host and chat.port say otherwise)."""
     from llm_workshop.serving.serve import check_address, serve
 
@@ -98,7 +98,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
-    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, chat, report, doctor)
+    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, report, doctor)
 }
 
 
@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_dials(sub)
-        if name == "chat":
+        if name == "page":
             sub.add_argument("--check-port", action="store_true", help="only try whether the page's port is free")
         if name == "generate":
             sub.add_argument("--prompt", action="append", help="a text to continue or a question (may be repeated)")

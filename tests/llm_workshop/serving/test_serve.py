@@ -55,7 +55,7 @@ def test_busy_port_as_a_program():
 
 
 def test_a_missing_model_names_the_make_target(tmp_path):
-    command = [sys.executable, "-m", "llm_workshop.cli", "chat", "--scale", "smoke", f"chat.port={free_port()}"]
+    command = [sys.executable, "-m", "llm_workshop.cli", "page", "--scale", "smoke", f"chat.port={free_port()}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: no base-model at") and "make week5-pretrain SCALE=smoke" in done.stderr
