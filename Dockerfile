@@ -1,6 +1,7 @@
 # 밑바닥 LLM 워크숍: one file, two devices.
 #   CPU   docker build --target workshop .
 #   GPU   docker build --target workshop --build-arg BASE_IMAGE=nvcr.io/nvidia/pytorch:26.08-py3 .
+#   a Triton server without a GPU: docker build --target triton .
 # `make image` chooses and passes the uid and gid of whoever builds. Needs BuildKit (Docker 20.10 or later).
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -78,3 +79,23 @@ LABEL org.opencontainers.image.title="밑바닥 LLM 워크숍" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["tini", "-g", "--"]
 CMD ["make", "help"]
+
+# --- triton: a Triton server for machines without a GPU, beside the workshop's own environment -----------
+# Made from the base, not from core: its NumPy is older than core's, and editing one leaves the other cached.
+FROM base AS triton-environment
+COPY pyproject.toml /workspace/
+COPY environments/triton.txt environments/install.py /workspace/environments/
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    python3 /workspace/environments/install.py --environment triton --venv /opt/triton --dependencies-only
+
+FROM workshop AS triton
+ARG HOST_UID=1000
+ARG HOST_GID=1000
+USER root
+COPY --from=triton-environment /opt/triton /opt/triton
+RUN python3 environments/install.py --environment triton --venv /opt/triton --project-only
+ENV WORKSHOP_TRITON_ENVIRONMENT=/opt/triton
+USER ${HOST_UID}:${HOST_GID}
+# Triton's HTTP, gRPC and metrics; the OpenAI-compatible endpoint.
+EXPOSE 8000 8001 8002 8080
+CMD ["workshop", "serve", "--only", "triton"]

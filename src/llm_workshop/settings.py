@@ -126,6 +126,8 @@ class ServingSettings(Section):
     max_rows: int = Field(8, ge=1, description="requests decoded together by an instance")
     max_waiting: int = Field(32, ge=0, description="requests that may wait; one more is told that the server is busy")
     max_tokens: int | None = Field(None, ge=2, description="prompt and answer of a request together; null = the context")
+    host: str = Field("127.0.0.1", description="address that Triton and the endpoint listen on; another one only in a container")
+    triton_host: str = Field("127.0.0.1", description="where the endpoint and the page find Triton")
     http_port: int = Field(8000, ge=1, le=65535, description="Triton's HTTP port")
     grpc_port: int = Field(8001, ge=1, le=65535, description="Triton's gRPC port")
     metrics_port: int = Field(8002, ge=1, le=65535, description="Triton's Prometheus port")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SYSTEM_SERVER = Path("/opt/tritonserver/bin/tritonserver")
-# The checkout of this file, where `make env-triton` puts the environment.
-TRITON_ENVIRONMENT = Path(__file__).resolve().parents[4] / ".envs" / "triton"
+# The checkout of this file, where `make env-triton` puts the environment; an image has it elsewhere and says where.
+TRITON_ENVIRONMENT = Path(os.environ.get("WORKSHOP_TRITON_ENVIRONMENT") or Path(__file__).resolve().parents[4] / ".envs" / "triton")
 
 # Run by the environment's own Python: what only it knows.
 QUESTIONS = """

@@ -33,13 +33,13 @@ SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens on 127.0.0.1; the defaults are Triton's own."""
+    """Where the server listens; the defaults are Triton's own."""
 
     http: int = 8000
     grpc: int = 8001
     metrics: int = 8002
 
-    def check(self) -> None:
+    def check(self, host: str = HOST) -> None:
         """Raise ValueError for an impossible choice and OSError, with the cure, for a port in use."""
         ports = {"http": self.http, "grpc": self.grpc, "metrics": self.metrics}
         for name, port in ports.items():
@@ -49,21 +49,27 @@ class Ports:
             raise ValueError(f"Triton's ports must differ, these do not: {ports}")
         for name, port in ports.items():
             try:
-                try_to_listen(HOST, port)
+                try_to_listen(host, port)
             except OSError as error:
                 raise OSError(
-                    f"Triton's {name} port {port} on {HOST} cannot be used ({error.strerror}): close what uses it, "
+                    f"Triton's {name} port {port} on {host} cannot be used ({error.strerror}): close what uses it, "
                     f"such as another Triton server, or choose another {name} port"
                 ) from None
 
 
 def command_line(
-    installation: Installation, repository: Path, ports: Ports, backends: Path | None, shared_memory: str, exit_seconds: int
+    installation: Installation,
+    repository: Path,
+    ports: Ports,
+    backends: Path | None,
+    shared_memory: str,
+    exit_seconds: int,
+    host: str = HOST,
 ) -> list[str]:
-    """The command that serves the model repository on 127.0.0.1 only."""
+    """The command that serves the model repository on ``host`` only."""
     command = [str(installation.program), f"--model-repository={repository}"]
     for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics)):
-        command += [f"--{name}-address={HOST}", f"--{name}-port={port}"]
+        command += [f"--{name}-address={host}", f"--{name}-port={port}"]
     if backends is not None:
         command += [f"--backend-directory={backends}", "--allow-gpu-metrics=false"]  # the bundled one has no NVML
     command += [f"--backend-config=python,shm-region-prefix-name={shared_memory}", f"--exit-timeout-secs={exit_seconds}"]
@@ -83,7 +89,8 @@ class TritonServer:
     """One Triton server over ``repository``, ready inside the ``with`` block.
 
     ``log_folder`` gets ``triton.log``; the log of the time before becomes ``triton.previous.log``. The server must
-    be ready ``start_seconds`` after its start, and gets ``stop_seconds`` to end by itself.
+    be ready ``start_seconds`` after its start, and gets ``stop_seconds`` to end by itself. It listens on ``host``:
+    loopback, but in a container of its own, where that would reach nobody.
     """
 
     def __init__(
@@ -95,10 +102,11 @@ class TritonServer:
         installation: Installation | None = None,
         start_seconds: float = 120,
         stop_seconds: float = 15,
+        host: str = HOST,
     ):
         self.repository = Path(repository)
         self.log = Path(log_folder) / "triton.log"
-        self.ports = ports or Ports()
+        self.ports, self.host = ports or Ports(), host
         self.start_seconds, self.stop_seconds = start_seconds, stop_seconds
         self._installation = installation
         self._process: subprocess.Popen | None = None
@@ -116,6 +124,12 @@ class TritonServer:
     @property
     def metrics_address(self) -> str:
         return f"{HOST}:{self.ports.metrics}"
+
+    @property
+    def pid(self) -> int | None:
+        """The leader of the server's process group, which is the guard; None where there is no server."""
+        process = self._process
+        return None if process is None else process.pid
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -135,7 +149,7 @@ class TritonServer:
         if not any(self.repository.glob("*/config.pbtxt")):
             raise ValueError(f"no model in {self.repository}: a Triton model repository holds NAME/config.pbtxt and NAME/1/")
         installation = self._installation or find_installation()
-        self.ports.check()
+        self.ports.check(self.host)
         self._folder = Path(tempfile.mkdtemp(prefix="workshop-triton-"))
         atexit.register(self.stop)
         try:
@@ -147,9 +161,10 @@ class TritonServer:
 
     def check(self) -> None:
         """Raise RuntimeError with the last lines of the log if the server is not running."""
-        if self._process is None:
+        process = self._process  # another thread may stop the server now
+        if process is None:
             raise RuntimeError("the Triton server is not running: it was not started, or it was stopped")
-        code = self._process.poll()
+        code = process.poll()
         if code is not None:
             raise RuntimeError(f"the Triton server ended with exit code {code}; the end of {self.log}:\n{tail(self.log)}")
 
@@ -164,18 +179,29 @@ class TritonServer:
         finally:
             connection.close()
 
+    def kill(self) -> None:
+        """Like ``stop``, at once: for a server that is broken, whose answers are lost anyway."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self.stop()
+
     def stop(self) -> None:
-        """End the server and all of its processes; does nothing where there is none."""
+        """End the server and all of its processes; does nothing where there is none.
+
+        Another thread may do so while ``start`` waits, which then raises RuntimeError.
+        """
         atexit.unregister(self.stop)
-        if self._process is not None:
-            self._end_processes(self._process)
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            self._end_processes(process)
             # What killed processes leave in shared memory stays until the machine restarts.
             for region in SHARED_MEMORY.glob(f"{self._shared_memory}*"):
                 region.unlink(missing_ok=True)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _launch(self, installation: Installation) -> None:
         backends = installation.make_backends(self._folder / "backends")
@@ -184,7 +210,7 @@ class TritonServer:
         if self.log.exists():
             self.log.replace(self.log.with_name("triton.previous.log"))
         command = command_line(
-            installation, self.repository.resolve(), self.ports, backends, self._shared_memory, max(1, int(self.stop_seconds) - 1)
+            installation, self.repository.resolve(), self.ports, backends, self._shared_memory, max(1, int(self.stop_seconds) - 1), self.host
         )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
