@@ -72,6 +72,30 @@ def page(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def feedback(settings: Settings, options: argparse.Namespace) -> int:
+    """Ratings of answers from the chat page: `show` counts them, `export --out FILE` makes preference data."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.serving.feedback.export import export, rated_path
+    from llm_workshop.serving.feedback.store import FeedbackStore, feedback_path
+
+    if (options.action == "export") != bool(options.out):
+        raise ValueError("use `workshop feedback export --out FILE`, or `workshop feedback show`")
+    store = FeedbackStore(feedback_path(Artifacts(settings)))
+    if options.action == "show":
+        rows = [("model", "up", "down", "corrected", "last (UTC)"), *store.summary()]
+        if len(rows) == 1:
+            print(f"no ratings yet in {store.path}: use the thumbs under an answer of the chat page (make chat)")
+            return 0
+        width = max(len(str(row[0])) for row in rows)
+        for name, up, down, corrected, last in rows:
+            print(f"{name:<{width}}  {up:>5}  {down:>5}  {corrected:>9}  {last[:16].replace('T', ' ')}")
+        return 0
+    for name, number in export(store.all(), options.out).items():
+        print(f"{number:>7,}  {name}")
+    print(f"preference pairs: {options.out}\nrated answers: {rated_path(options.out)}")
+    return 0
+
+
 def report(settings: Settings, options: argparse.Namespace) -> int:
     """Join the reports of all steps into one self-contained HTML page."""
     from llm_workshop.artifacts import Artifacts
@@ -98,7 +122,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
-    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, report, doctor)
+    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, feedback, report, doctor)
 }
 
 
@@ -121,6 +145,9 @@ def build_parser() -> argparse.ArgumentParser:
             description=f"{function.__doc__}\n\nSettings (section.key=value):\n{settings_help()}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "feedback":
+            sub.add_argument("action", choices=("show", "export"), help="count the ratings, or write training data")
+            sub.add_argument("--out", metavar="FILE", help="JSON lines: pairs in FILE, rated answers in NAME.rated.jsonl")
         add_dials(sub)
         if name == "page":
             sub.add_argument("--check-port", action="store_true", help="only try whether the page's port is free")
