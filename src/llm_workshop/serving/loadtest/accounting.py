@@ -1,0 +1,91 @@
+"""Whether client and server tell the same story: tokens and requests, one for one."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_workshop.serving.engine import EngineError
+from llm_workshop.serving.loadtest.records import Record
+from llm_workshop.serving.monitoring.metrics import Metrics, read_metrics
+from llm_workshop.serving.triton.interface import (
+    METRIC_REQUESTS,
+    METRIC_RUNNING,
+    METRIC_TOKENS,
+    METRIC_WAITING,
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Counts of the clients and of the server over the same load.
+
+    A client that goes away does not see the tokens that were already made or on their way, so for cancelled requests
+    the server may count more, up to what was asked for; and what a client gave up may have been finished already.
+    Everything else must be equal.
+    """
+
+    client_tokens: int
+    server_tokens: int
+    unseen_tokens: int  # at most so many may the server count above the clients
+    client_requests: dict[str, int]
+    server_requests: dict[str, int]
+
+    @classmethod
+    def of(cls, records: Sequence[Record], before: Metrics, after: Metrics) -> Account:
+        server = after.by(METRIC_REQUESTS, "outcome")
+        earlier = before.by(METRIC_REQUESTS, "outcome")
+        requests = {outcome: round(count - earlier.get(outcome, 0)) for outcome, count in server.items()}
+        return cls(
+            client_tokens=sum(record.n_tokens for record in records),
+            server_tokens=round(after.total(METRIC_TOKENS) - before.total(METRIC_TOKENS)),
+            unseen_tokens=sum(r.max_new_tokens - r.n_tokens for r in records if r.outcome in ("cancelled", "error")),
+            client_requests=dict(Counter(record.outcome for record in records)),
+            server_requests={outcome: count for outcome, count in requests.items() if count},
+        )
+
+    def differences(self) -> list[str]:
+        """What does not add up, in words; empty if all does."""
+        found = []
+        above = self.server_tokens - self.client_tokens
+        if not 0 <= above <= self.unseen_tokens:
+            allowed = f"may be 0 to {self.unseen_tokens:,} more" if self.unseen_tokens else "must be as many"
+            found.append(
+                f"tokens: the clients got {self.client_tokens:,}, the server counted {self.server_tokens:,} ({allowed})"
+            )
+        mine, its = self.client_requests, self.server_requests
+        if sum(mine.values()) != sum(its.values()):
+            found.append(f"requests: the clients sent {sum(mine.values()):,}, the server counted {sum(its.values()):,}")
+        for outcome in ("busy", "invalid"):
+            if mine.get(outcome, 0) != its.get(outcome, 0):
+                found.append(f"outcome {outcome}: {mine.get(outcome, 0)} at the clients, {its.get(outcome, 0)} at the server")
+        # An answer may have ended before the news that its reader had gone.
+        late = mine.get("cancelled", 0) - its.get("cancelled", 0)
+        ended = sum(its.get(o, 0) - mine.get(o, 0) for o in ("stop", "length"))
+        if its.get("error", 0) or late < 0 or ended != late:
+            found.append(f"outcomes: {_words(mine)} at the clients, {_words(its)} at the server")
+        return found
+
+
+def settled_metrics(address: str, seconds: float = 20) -> Metrics:
+    """The metrics once no request runs or waits and nothing changes any more; EngineError if that takes longer."""
+    deadline, last = time.monotonic() + seconds, None
+    while True:
+        metrics = read_metrics(address)
+        idle = metrics.total(METRIC_RUNNING) + metrics.total(METRIC_WAITING) == 0
+        now = (metrics.total(METRIC_TOKENS), metrics.by(METRIC_REQUESTS, "outcome"))
+        if idle and now == last:
+            return metrics
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"after {seconds:g} s the server at {address} still has {metrics.total(METRIC_RUNNING):.0f} requests running "
+                f"and {metrics.total(METRIC_WAITING):.0f} waiting: somebody else uses it, or requests are stuck"
+            )
+        last = now
+        time.sleep(0.2)
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items())) or "none"
