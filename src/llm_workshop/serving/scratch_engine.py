@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.serving.conversation import fit_messages
-from llm_workshop.serving.engine import Delta, Message, ModelInfo, PromptTooLongError, Sampling
+from llm_workshop.serving.engine import Delta, Message, ModelInfo, Sampling
+from llm_workshop.serving.scratch_prompts import ScratchPrompts, sampling_config
 
 if TYPE_CHECKING:
     from scratch_llm.models.base import LanguageModel
@@ -20,22 +21,12 @@ class ScratchEngine:
 
     Long conversations lose their oldest turns (``max_turns`` at most are shown to the model), so that the
     prompt and ``reserve`` tokens of an answer fit the context; beyond that the generator's window slides.
-    Any special token ends an answer: a model that begins to speak for the user is stopped there.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: ByteLevelBPE, info: ModelInfo, max_turns: int = 8):
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: "
-                "use the tokenizer the model was trained with"
-            )
         self.model, self.tokenizer, self.max_turns = model.eval(), tokenizer, max_turns
         self._info = info
-        self._stop_ids = frozenset(tokenizer.special_tokens.values())
-        # Training documents follow one another with the end mark between them, so it also begins one.
-        first = model.config.bos_token_id
-        first = tokenizer.eos_id if first is None else first
-        self._beginning = [] if first is None else [first]
+        self._prompts = ScratchPrompts(model, tokenizer)
 
     @classmethod
     def from_artifacts(cls, artifacts: Artifacts, device: str | None = None) -> ScratchEngine:
@@ -59,48 +50,30 @@ class ScratchEngine:
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """Answer the last message; see ChatEngine."""
-        limit = self._prompt_limit(sampling)
-        kept, dropped = fit_messages(messages, lambda m: len(self._chat_ids(m)), limit, self.max_turns)
-        yield from self._generate(self._chat_ids(kept), sampling, dropped)
+        prompts, limit = self._prompts, self._prompts.limit(sampling.max_new_tokens)
+        kept, dropped = fit_messages(messages, lambda m: len(prompts.chat_ids(m)), limit, self.max_turns)
+        yield from self._generate(prompts.chat_ids(kept), sampling, dropped)
 
     def complete(self, text: str, sampling: Sampling) -> Iterator[Delta]:
         """Go on writing after ``text``; see ChatEngine."""
-        ids = [*self._beginning, *self.tokenizer.encode(text, allow_special=False)]
-        if len(ids) > (limit := self._prompt_limit(sampling)):
-            raise PromptTooLongError(len(ids), limit)
+        ids = self._prompts.text_ids(text, sampling.max_new_tokens, allow_special=False)
         yield from self._generate(ids, sampling, 0)
 
-    def _prompt_limit(self, sampling: Sampling) -> int:
-        """Tokens of a prompt: the answer's share of the context is kept free, but never more than half of it."""
-        context = self.model.config.context_length
-        return context - min(sampling.max_new_tokens, context // 2)
-
-    def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
-        from scratch_llm.tokenizers import encode_chat
-
-        ids, _ = encode_chat(self.tokenizer, messages, add_generation_prompt=True)
-        return [*self._beginning, *ids]
-
     def _generate(self, ids: list[int], sampling: Sampling, dropped: int) -> Iterator[Delta]:
-        from scratch_llm.generation import SamplingConfig, TokenStream
+        from scratch_llm.generation import StopStringFilter, TokenStream
         from scratch_llm.tokenizers import StreamingDecoder
 
-        config = SamplingConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-        )
-        tokens = TokenStream(self.model, [ids], config, stop_ids=self._stop_ids)
-        decoder, n_tokens = StreamingDecoder(self.tokenizer, skip_special=True), 0
+        tokens = TokenStream(self.model, [ids], sampling_config(sampling), stop_ids=self._prompts.stop_ids)
+        decoder, stops = StreamingDecoder(self.tokenizer, skip_special=True), StopStringFilter(sampling.stop)
+        n_tokens = 0
         for (token,) in tokens:
             n_tokens += 1
-            yield Delta(decoder.push(token), 1, dropped_messages=dropped if n_tokens == 1 else 0)
-        reason = "length" if n_tokens >= sampling.max_new_tokens else "stop"
-        yield Delta(decoder.flush(), finish_reason=reason, dropped_messages=dropped)
+            yield Delta(stops.push(decoder.push(token)), 1, dropped_messages=dropped if n_tokens == 1 else 0)
+            if stops.stopped:
+                break
+        reason = "stop" if stops.stopped or n_tokens < sampling.max_new_tokens else "length"
+        rest = stops.push(decoder.flush()) + stops.flush()
+        yield Delta(rest, finish_reason=reason, dropped_messages=dropped)
 
 
 def describe_model(model: LanguageModel, folder: Path, manifest: dict[str, Any], name: str) -> ModelInfo:

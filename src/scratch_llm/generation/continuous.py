@@ -46,6 +46,9 @@ class Request:
     stop_ids: frozenset[int]
     tokens: list[int] = field(default_factory=list)
     """The answer, without the token that stopped it."""
+    sums_logprobs: bool = False
+    cumulative_logprob: float = 0.0
+    """Where ``sums_logprobs``: of the answer's tokens by the model itself, before penalties and temperature."""
     finish_reason: FinishReason | None = None
     submitted_at: float = field(default_factory=time.perf_counter)
     admitted_at: float | None = None
@@ -129,12 +132,14 @@ class ContinuousBatch:
         prompt_ids: Sequence[int] | Tensor,
         sampling: SamplingConfig | None = None,
         stop_ids: Collection[int] | None = None,
+        *,
+        sums_logprobs: bool = False,
     ) -> Request:
         """Put a request into the queue; ``step`` does the work.
 
         Stop strings of ``sampling`` are for those who see text: they cancel.  ``stop_ids`` None: the configuration's
-        eos_token_id.  ValueError: a prompt that is empty, has ids out of the vocabulary or is too long for its answer;
-        ``QueueFullError``: too many requests wait.
+        eos_token_id.  ``sums_logprobs``: count up ``Request.cumulative_logprob``.  ValueError: a prompt that is
+        empty, has ids out of the vocabulary or is too long for its answer; ``QueueFullError``: too many requests wait.
         """
         sampling = sampling or SamplingConfig()
         if not is_one_prompt(prompt_ids):
@@ -159,7 +164,7 @@ class ContinuousBatch:
                 f"{self.max_waiting}: try again later"
             )
         stops = eos_ids(self.model.config) if stop_ids is None else stop_ids
-        request = Request(prompt, sampling, frozenset(stops))
+        request = Request(prompt, sampling, frozenset(stops), sums_logprobs=sums_logprobs)
         self._waiting.append(request)
         return request
 
@@ -211,7 +216,11 @@ class ContinuousBatch:
     def _sample(self, requests: list[Request], logits_BV: Tensor) -> list[Event]:
         """The next token of each request, and the end of those that end with it."""
         samplers = [self._samplers[request] for request in requests]
-        tokens = sample_rows(samplers, logits_BV[:, : self.n_ids]).tolist()
+        logits_BV = logits_BV[:, : self.n_ids]
+        tokens_B = sample_rows(samplers, logits_BV)
+        if any(request.sums_logprobs for request in requests):
+            self._sum_logprobs(requests, logits_BV, tokens_B)
+        tokens = tokens_B.tolist()
         now = time.perf_counter()
         events: list[Event] = []
         for request, token in zip(requests, tokens):
@@ -229,6 +238,14 @@ class ContinuousBatch:
                 self._finish(request, reason)
             events.append((request, token, reason))
         return events
+
+    def _sum_logprobs(self, requests: list[Request], logits_BV: Tensor, tokens_B: Tensor) -> None:
+        """Add the log probability of each request's token, unless it only ends the answer."""
+        logits_BV = logits_BV.float()
+        logprobs_B = logits_BV.gather(1, tokens_B[:, None])[:, 0] - logits_BV.logsumexp(dim=-1)
+        for request, token, logprob in zip(requests, tokens_B.tolist(), logprobs_B.tolist()):
+            if request.sums_logprobs and token not in request.stop_ids:
+                request.cumulative_logprob += logprob
 
     def _leave(self, request: Request) -> None:
         del self._samplers[request]

@@ -34,11 +34,21 @@ class Int8Linear(nn.Module):
         super().__init__()
         # The scale in the dtype of the kernel, which takes bfloat16 as fast as memory gives it, but float32 and
         # float16 number by number (154 instead of 9 us).
-        self.quantized, self.scale = quantize_rows(weight, torch.bfloat16)
-        self.dtype = weight.dtype
+        self._hold(*quantize_rows(weight, torch.bfloat16), bias, weight.dtype)
+
+    @classmethod
+    def from_codes(cls, quantized: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Int8Linear:
+        """From weights that are in int8 already, (out, in), with scales (out,); ``dtype``: of the restored weights."""
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer._hold(quantized, scale.to(torch.bfloat16), bias, dtype)
+        return layer
+
+    def _hold(self, quantized: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.quantized, self.scale, self.dtype = quantized, scale, dtype
         self.bias = None if bias is None else bias.detach()
         self.many: nn.Module | None = None
-        self.kernel_rows = KERNEL_ROWS if has_int8_kernel(weight.device.type, weight.shape[1]) else 0
+        self.kernel_rows = KERNEL_ROWS if has_int8_kernel(quantized.device.type, quantized.shape[1]) else 0
 
     @property
     def weight(self) -> Tensor:

@@ -123,20 +123,21 @@ def _packed_model(model: LanguageModel, n_rows: int) -> LanguageModel:
 def linear(weight: Tensor, bias: Tensor | None, n_rows: int, *, exact: bool = False) -> nn.Module:
     """``x W^T + b`` for decoding, in the weights asked of ``pack``; ``exact``: never in less than the dtype of ``weight``."""
     if in_int8() and not exact:
-        layer = Int8Linear(weight, bias)
-        if (
-            (n_rows > FEW_ROWS or not layer.kernel_rows)
-            and weight.device.type == "cpu"
-            and can_pack(weight.dtype)
-        ):
-            layer.many = PackedLinear(layer.weight, bias, n_rows)
-        return layer
+        return for_rows(Int8Linear(weight, bias), n_rows)
     if weight.device.type == "cpu" and can_pack(weight.dtype):
         return PackedLinear(weight, bias, n_rows)
     plain = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     plain.weight = nn.Parameter(weight.detach(), requires_grad=False)
     plain.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
     return plain
+
+
+def for_rows(layer: Int8Linear, n_rows: int) -> Int8Linear:
+    """``layer`` itself, with its restored weights packed beside it where that is faster for so many rows."""
+    on_cpu = layer.quantized.device.type == "cpu"
+    if (n_rows > FEW_ROWS or not layer.kernel_rows) and on_cpu and can_pack(layer.dtype):
+        layer.many = PackedLinear(layer.weight, layer.bias, n_rows)
+    return layer
 
 
 def in_int8() -> bool:

@@ -8,23 +8,29 @@ from collections.abc import Sequence
 class StopStringFilter:
     """Text goes in by pieces and comes out up to the first stop string.
 
-    A tail that may yet become a stop string is held back until the next piece decides.
+    ``found`` is the one that came first.  A tail that may yet become a stop string is held back until the next piece decides.
     """
 
     def __init__(self, stop: Sequence[str]):
         self.stop = tuple(stop)
         self.held = ""
-        self.stopped = False
+        self.found: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one was found."""
+        return self.found is not None
 
     def push(self, piece: str) -> str:
         """Text that is certain to stand before every stop string; ``stopped`` tells whether one was found."""
         if self.stopped:
             return ""
         text = self.held + piece
-        found = [place for place in (text.find(stop) for stop in self.stop) if place >= 0]
+        found = [(place, stop) for stop in self.stop if (place := text.find(stop)) >= 0]
         if found:
-            self.stopped, self.held = True, ""
-            return text[: min(found)]
+            place, self.found = min(found)
+            self.held = ""
+            return text[:place]
         keep = max((_overlap(text, stop) for stop in self.stop), default=0)
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep]
