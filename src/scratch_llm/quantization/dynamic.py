@@ -43,12 +43,16 @@ class DynamicInt8Linear(nn.Module):
         """(..., in) -> (..., out), in the dtype of ``x``."""
         if x.shape[-1] != self.codes.shape[1]:
             raise ValueError(f"x has {x.shape[-1]} features; this layer takes {self.codes.shape[1]}")
-        codes_x, scale_x = quantize_rows(x.reshape(-1, x.shape[-1]), torch.float32)
-        product = integer_product(codes_x, self.codes)
-        y = product * scale_x[:, None] * self.scale
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(x.dtype).view(*x.shape[:-1], y.shape[-1])
+        return dynamic_linear(x, self.codes, self.scale, self.bias)
+
+
+def dynamic_linear(x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The formula above: (..., in) by int8 (out, in) with float32 scales (out,) or (1,) -> (..., out) like ``x``."""
+    codes_x, scale_x = quantize_rows(x.reshape(-1, x.shape[-1]), torch.float32)
+    y = integer_product(codes_x, codes) * scale_x[:, None] * scale
+    if bias is not None:
+        y = y + bias
+    return y.to(x.dtype).view(*x.shape[:-1], y.shape[-1])
 
 
 def integer_product(left: Tensor, right: Tensor) -> Tensor:
