@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_engine import FakeEngine
+from support.triton_stack import triton_stack  # noqa: F401
 
 from llm_workshop.settings import load_settings
 
