@@ -96,6 +96,16 @@ def feedback(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def serve(settings: Settings, options: argparse.Namespace) -> int:
+    """Bring up Triton, the OpenAI-compatible endpoint and the chat page, and stay until Ctrl-C."""
+    from llm_workshop.serving.stack import command
+
+    if options.no_page:
+        settings = settings.model_copy(update={"serving": settings.serving.model_copy(update={"page": False})})
+    action = command.status if options.status else command.stop if options.stop else command.serve
+    return action(settings, options.only)
+
+
 def report(settings: Settings, options: argparse.Namespace) -> int:
     """Join the reports of all steps into one self-contained HTML page."""
     from llm_workshop.artifacts import Artifacts
@@ -122,7 +132,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
-    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, feedback, report, doctor)
+    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, serve, feedback, report, doctor)
 }
 
 
@@ -151,6 +161,12 @@ def build_parser() -> argparse.ArgumentParser:
         add_dials(sub)
         if name == "page":
             sub.add_argument("--check-port", action="store_true", help="only try whether the page's port is free")
+        if name == "serve":
+            action = sub.add_mutually_exclusive_group()
+            action.add_argument("--status", action="store_true", help="tell how the running stack is: 0 ready, 1 not ready, 3 none")
+            action.add_argument("--stop", action="store_true", help="end the running stack of this run")
+            sub.add_argument("--no-page", action="store_true", help="without the chat page")
+            sub.add_argument("--only", action="append", metavar="PART", help="triton, gateway or page alone (may be repeated)")
         if name == "generate":
             sub.add_argument("--prompt", action="append", help="a text to continue or a question (may be repeated)")
     return parser
