@@ -48,6 +48,11 @@ def check_messages(messages: Sequence[Message]) -> None:
         raise ValueError(f"the last message is from {messages[-1]['role']!r}: it must be from 'user'")
 
 
+def prompt_limit(context_length: int, max_new_tokens: int) -> int:
+    """Tokens of a prompt: the answer's share of the context is kept free, but never more than half of it."""
+    return context_length - min(max_new_tokens, context_length // 2)
+
+
 def fit_messages(
     messages: Sequence[Message],
     count_tokens: Callable[[Sequence[Message]], int],
