@@ -23,12 +23,12 @@ ANSWER_SECONDS = 5.0
 STUCK_AFTER = 3
 
 
-def answers(host: str, port: int, path: str, seconds: float = ANSWER_SECONDS) -> bool:
-    """Whether ``GET path`` is answered with a status below 400. Asks no proxy."""
+def answers(host: str, port: int, path: str, seconds: float = ANSWER_SECONDS, below: int = 400) -> bool:
+    """Whether ``GET path`` is answered with a status ``below`` this. Asks no proxy."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status < 400
+        return connection.getresponse().status < below
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -41,23 +41,27 @@ def reachable(host: str) -> str:
 
 
 class Health:
-    """Asks a running server from time to time; ``problem`` after several questions in a row without an answer."""
+    """Asks a running server from time to time; ``problem`` after several questions in a row without an answer.
 
-    def __init__(self, host: str, port: int, path: str):
-        self._where = (reachable(host), port, path)
+    Once it runs, statuses ``below`` this mean that it lives: an endpoint whose Triton is being started again says 503
+    itself, and needs no restart.
+    """
+
+    def __init__(self, host: str, port: int, path: str, below: int = 600):
+        self._where, self._below = (reachable(host), port, path), below
         self.reset()
 
     def reset(self) -> None:
         self._failures, self._next = 0, time.monotonic() + HEALTH_SECONDS
 
-    def now(self, seconds: float = ANSWER_SECONDS) -> bool:
+    def ready(self, seconds: float = ANSWER_SECONDS) -> bool:
         return answers(*self._where, seconds)
 
     def problem(self) -> str | None:
         """Asks if it is time to; may take ANSWER_SECONDS."""
         if time.monotonic() < self._next:
             return None
-        self._failures = 0 if self.now() else self._failures + 1
+        self._failures = 0 if answers(*self._where, ANSWER_SECONDS, self._below) else self._failures + 1
         self._next = time.monotonic() + HEALTH_SECONDS
         if self._failures < STUCK_AFTER:
             return None
@@ -105,7 +109,7 @@ class WebPart:
                 start_new_session=True,
             )
         deadline = time.monotonic() + self.start_seconds
-        while not self._health.now(2):
+        while not self._health.ready(2):
             if problem := self._ended():
                 raise RuntimeError(f"{problem}; the end of {self.log}:\n{tail(self.log)}")
             if time.monotonic() > deadline:
@@ -119,7 +123,7 @@ class WebPart:
         return self._ended() or self._health.problem()
 
     def is_ready(self) -> bool:
-        return self._ended() is None and self._health.now(2)
+        return self._ended() is None and self._health.ready(2)
 
     def stop(self) -> None:
         """End it and its processes, by SIGINT and after ``stop_seconds`` by force; does nothing where there is none."""

@@ -74,13 +74,13 @@ def examples(settings: Settings, names: Sequence[str]) -> str:
         lines += ["", "ask Triton:", f"  curl {url}/generate -d '{body}'"]
     if "gateway" in names:
         url = f"http://{host}:{serving.api_port}/v1"
-        body = f'{{"model": "{MODEL_NAME}", "messages": [{{"role": "user", "content": "안녕하세요"}}]}}'
+        body = f'{{"model": "{settings.run_name}", "messages": [{{"role": "user", "content": "안녕하세요"}}]}}'
         lines += [
             "ask the OpenAI-compatible endpoint:",
             f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'",
             "  python: from openai import OpenAI",
             f'          client = OpenAI(base_url="{url}", api_key="none")  # or what WORKSHOP_API_KEY holds',
-            f'          client.chat.completions.create(model="{MODEL_NAME}", messages=[{{"role": "user", "content": "안녕하세요"}}])',
+            f'          client.chat.completions.create(model="{settings.run_name}", messages=[{{"role": "user", "content": "안녕하세요"}}])',
             f"watch it: http://{host}:{serving.api_port}/monitor",
         ]
     if "page" in names:

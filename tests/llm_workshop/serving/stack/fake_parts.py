@@ -23,7 +23,7 @@ class Healthy(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if stuck and stuck.exists():
             time.sleep(600)
-        self.send_response(200)
+        self.send_response(503 if stuck and stuck.with_name("unavailable").exists() else 200)
         self.end_headers()
         if self.path == "/leave":
             threading.Thread(target=os._exit, args=(3,)).start()

@@ -86,7 +86,7 @@ def make(tmp_path, monkeypatch):
         log = artifacts.root / "serving" / "logs" / f"{name}.log"
         return WebPart(name, command, "127.0.0.1", port, "/", log, start_seconds=make.start_seconds, stop_seconds=1)
 
-    make.behaviour, make.stuck, make.start_seconds = {}, tmp_path / "stuck", 20
+    make.behaviour, make.stuck, make.unavailable, make.start_seconds = {}, tmp_path / "stuck", tmp_path / "unavailable", 20
     return make
 
 
@@ -209,13 +209,25 @@ def test_a_part_that_leaves_by_itself_is_started_again(artifacts, make, ports):
 
 def test_a_part_that_hangs_is_started_again(artifacts, make, monkeypatch):
     monkeypatch.setattr(child, "HEALTH_SECONDS", 0.2)
-    monkeypatch.setattr(child.Health.now, "__defaults__", (0.3,))
+    monkeypatch.setattr(child, "ANSWER_SECONDS", 0.3)
     lines = []
     with stack_of(artifacts, make, lines, only=["gateway"]):
         make.stuck.touch()
         assert until(lambda: any("did not answer 3 times in a row" in line for line in lines))
         make.stuck.unlink()
         assert until(lambda: any("ready again" in line for line in lines))
+
+
+def test_an_endpoint_that_says_it_cannot_answer_now_lives(artifacts, make, monkeypatch):
+    monkeypatch.setattr(child, "HEALTH_SECONDS", 0.1)
+    with stack_of(artifacts, make, lines := [], only=["gateway"]) as stack:
+        part = stack.keepers[0].part
+        assert part.is_ready()
+        make.unavailable.touch()
+        assert not part.is_ready()
+        time.sleep(1)
+        stack.check()
+    assert len(lines) == 1, lines
 
 
 def test_a_part_that_keeps_dying_is_given_up_with_its_log(artifacts, make):
