@@ -1,11 +1,12 @@
 """The served model as Triton's Python backend sees it: ``1/model.py`` of the repository imports this class.
 
 Triton's threads call ``execute``, which returns at once (decoupled); the engine computes in its thread, ``Sender`` sends
-in another, and ``Watcher`` looks for clients that have gone and counts.
+in another, and a third looks for clients that have gone and publishes the metrics.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import threading
@@ -20,10 +21,12 @@ from llm_workshop.serving.triton import interface
 from llm_workshop.serving.triton.engine_settings import load_engine, read_model_yaml
 from llm_workshop.serving.triton.inputs import is_stop, read_job
 from llm_workshop.serving.triton.job import Job
+from llm_workshop.serving.triton.metrics import Metrics
 from llm_workshop.serving.triton.sender import Sender
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 CANCELLATION_SECONDS = 0.1
+METRICS_ROUNDS = 3  # of them between two publications
 INPUT_NAMES = tuple(tensor.name for tensor in interface.INPUTS)
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class TritonPythonModel:
             self._engine = load_engine(settings, self._sender.changed)
         except (ValueError, OSError) as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from error
+        self._metrics = Metrics(pb_utils, args["model_name"], args["model_instance_name"])
         self._live: dict[Job, None] = {}
         self._of_id: dict[str, set[Job]] = defaultdict(set)
         self._lock, self._closing = threading.Lock(), threading.Event()
@@ -62,14 +66,18 @@ class TritonPythonModel:
             try:
                 self._accept(request, responder)
             except BusyError as error:
+                self._metrics.refused("busy")
                 _refuse(responder, f"{interface.BUSY}{error}", pb_utils.TritonError.UNAVAILABLE)
             except PromptTooLongError as error:
+                self._metrics.refused("invalid")
                 message = f"{interface.PROMPT_TOO_LONG}{error.n_tokens} tokens, at most {error.limit}"
                 _refuse(responder, message, pb_utils.TritonError.INVALID_ARG)
             except ValueError as error:
+                self._metrics.refused("invalid")
                 _refuse(responder, str(error), pb_utils.TritonError.INVALID_ARG)
             except Exception as error:  # one bad request must not take the others along
                 log.exception("a request could not be taken in")
+                self._metrics.refused("error")
                 _refuse(responder, f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
 
     def finalize(self) -> None:
@@ -93,9 +101,11 @@ class TritonPythonModel:
         with self._lock:
             self._live[job] = None
             self._of_id[job.request_id].add(job)
+        self._metrics.accepted(job)
         try:
             self._engine.submit(job)
         except BaseException:
+            self._metrics.withdrawn(job)
             self._forget(job)
             raise
 
@@ -117,6 +127,7 @@ class TritonPythonModel:
             self._engine.cancel(job)
         if state.done:
             self._forget(job)
+            self._metrics.ended(job)
         return state.done
 
     def _forget(self, job: Job) -> None:
@@ -128,12 +139,16 @@ class TritonPythonModel:
                 del self._of_id[job.request_id]
 
     def _watch(self) -> None:
-        while not self._closing.wait(CANCELLATION_SECONDS):
+        for number in itertools.count():
+            if self._closing.wait(CANCELLATION_SECONDS):
+                return
             with self._lock:
                 jobs = list(self._live)
             for job in jobs:
                 if not job.state.done and job.responder.is_cancelled():
                     self._engine.cancel(job)
+            if number % METRICS_ROUNDS == 0:
+                self._metrics.publish(self._engine.counts())
 
 
 def _response(job: Job, state) -> pb_utils.InferenceResponse:

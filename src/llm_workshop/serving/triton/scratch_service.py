@@ -91,7 +91,6 @@ class ScratchService:
     def submit(self, job: Job) -> None:
         """See ServedEngine."""
         ids = self._encode(job)
-        job.n_prompt_tokens = len(ids)
         with self._wake:
             room = self.settings.max_rows + self.settings.max_waiting
             if len(self._live) >= room:
@@ -100,6 +99,7 @@ class ScratchService:
                 )
             if self._closing:
                 raise BusyError("the server is stopping")
+            job.n_prompt_tokens = len(ids)
             self._live[job] = None
             self._inbox.append((job, ids))
             self._wake.notify()
