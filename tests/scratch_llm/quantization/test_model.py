@@ -100,7 +100,7 @@ def test_gptq_saw_what_the_layers_quantised_before_give(name):
         if not isinstance(layer, QuantizedLinear):
             continue
         seen = []
-        hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(0, -2)))
+        hook = layer.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].flatten(0, -2)))
         with torch.no_grad():
             for tokens in texts():
                 twin(tokens)

@@ -9,8 +9,15 @@ import torch
 from support.tiny_configs import TINY
 
 from scratch_llm.models import build_model
-from scratch_llm.quantization import Scheme, load_quantized, model_bytes, quantize_model, save_quantized, schemes
-from scratch_llm.quantization import saving
+from scratch_llm.quantization import (
+    Scheme,
+    load_quantized,
+    model_bytes,
+    quantize_model,
+    save_quantized,
+    saving,
+    schemes,
+)
 
 SCHEMES = schemes(group_size=8)
 TOKENS = torch.arange(48).view(2, 24)
@@ -76,7 +83,7 @@ def test_damage_is_named(tmp_path):
     good, values = file.read_bytes(), json.loads(config.read_text())
 
     file.write_bytes(good[:-7])
-    with pytest.raises(ValueError, match="model.safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
         load_quantized(tmp_path)
     file.unlink()
     with pytest.raises(ValueError, match="is missing"):

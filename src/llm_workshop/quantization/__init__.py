@@ -1,0 +1,1 @@
+"""Ways to quantise one model, side by side: what each loses, how small it is, how fast it writes."""

@@ -1,0 +1,116 @@
+"""Quantisation in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from llm_workshop.quantization.comparison import BASE, Result
+from llm_workshop.report.plots import COLORS, FAINT, INK, new_figure
+
+
+def grid_plot(row: Tensor, grids: Mapping[str, Tensor], title: str) -> Figure:
+    """The numbers of one row (D,) as a cloud of ticks, and below it the points (n,) that each grid has."""
+    figure, axes = new_figure(width=8.2, height=1.0 + 0.45 * len(grids))
+    axes.plot(row, torch.zeros_like(row), "|", color=INK, alpha=0.35, markersize=14)
+    for place, (color, points) in enumerate(zip(COLORS, grids.values()), 1):
+        axes.plot(points, torch.full_like(points, -place), "|", color=color, markersize=12)
+    axes.set_yticks(range(0, -len(grids) - 1, -1), ["가중치", *grids])
+    axes.set_ylim(-len(grids) - 0.6, 0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title)
+    return figure
+
+
+def error_histogram(errors: Mapping[str, Tensor], title: str) -> Figure:
+    """Distribution of rounding errors, one outline for each way; the ticks on the x axis are shared."""
+    figure, axes = new_figure(width=7.2, height=3.2)
+    reach = max(float(error.abs().quantile(0.999)) for error in errors.values())
+    for color, (name, error) in zip(COLORS, errors.items()):
+        axes.hist(error.numpy(), bins=81, range=(-reach, reach), histtype="step", linewidth=1.6, color=color,
+                  label=f"{name} (RMS {float(error.square().mean().sqrt()):.1e})", density=True)  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_title(title)
+    axes.set_xlabel("되돌린 가중치 - 원래 가중치")
+    axes.set_ylabel("밀도 (로그)")
+    axes.legend(loc="upper right")
+    axes.margins(y=0.25)
+    return figure
+
+
+def outlier_plot(before: Tensor, after: Tensor, weight_before: Tensor, weight_after: Tensor) -> Figure:
+    """Greatest magnitude of each input channel (D,) and of each column of the weight, before and after smoothing."""
+    figure, (activations, weights) = new_figure(1, 2, width=5.2, height=3.2)
+    for axes, pair, title in (
+        (activations, (before, after), "활성값: 채널마다 가장 큰 |x|"),
+        (weights, (weight_before, weight_after), "가중치: 열마다 가장 큰 |w|"),
+    ):
+        order = pair[0].argsort(descending=True)
+        axes.plot(pair[0][order], color=COLORS[1], label="앞")
+        axes.plot(pair[1][order], color=COLORS[0], linewidth=1.0, label="SmoothQuant 뒤")
+        axes.set_title(title)
+        axes.set_xlabel("채널 (처음 크기 순)")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+    return figure
+
+
+def trade_plot(results: Sequence[Result]) -> Figure:
+    """Loss in bits per byte over size; libraries as diamonds.  The axis of losses is symlog: 0 and 50 % both show."""
+    figure, axes = new_figure(width=8.6, height=5.2)
+    points = [result for result in results if result.name != "transformers"]
+    for result in points:
+        color = INK if result.name == BASE else COLORS[1] if result.library else COLORS[0]
+        axes.plot(result.megabytes, result.loss_percent, "D" if result.library else "o", color=color, markersize=6, alpha=0.85)
+    axes.set_yscale("symlog", linthresh=0.1, linscale=0.8)
+    _names(axes, points)
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    axes.axhline(0.5, color=COLORS[2], linewidth=0.9, linestyle="--")
+    axes.annotate("목표: 0.5 % 이하", (0.995, 0.5), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                  textcoords="offset points", ha="right", fontsize=8.5, color=COLORS[2])  # fmt: skip
+    axes.set_title("크기와 손실 (왼쪽 아래일수록 좋음; ● 직접 만든 것, ◆ 라이브러리)")
+    axes.set_xlabel("모델 크기 (MB, 임베딩 포함)")
+    axes.set_ylabel("비트/바이트가 bf16보다 늘어난 비율 (%)")
+    axes.margins(x=0.2, y=0.12)
+    return figure
+
+
+def _names(axes, points: Sequence[Result]) -> None:
+    """The names beside their points, moved apart up and down where they would cover each other."""
+    axes.margins(x=0.2, y=0.12)
+    axes.autoscale_view()
+    placed: list[tuple[float, float]] = []
+    to_pixels = axes.transData.transform
+    for result in sorted(points, key=lambda r: r.loss_percent):
+        x, y = to_pixels((result.megabytes, result.loss_percent))
+        spot = y
+        while any(abs(px - x) < 130 and abs(py - spot) < 13 for px, py in placed):
+            spot += 13
+        placed.append((x, spot))
+        axes.annotate(
+            result.title, (result.megabytes, result.loss_percent), xytext=(9, (spot - y) * 72 / axes.figure.dpi - 3),
+            textcoords="offset points", fontsize=8, color=INK,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.5} if spot - y > 13 else None,
+        )  # fmt: skip
+
+
+def speed_plot(results: Sequence[Result]) -> Figure:
+    """Tokens per second of those that really compute in fewer bits, each library beside its own bfloat16."""
+    timed = [result for result in results if result.tokens_per_second is not None]
+    figure, axes = new_figure(width=7.6, height=0.9 + 0.36 * len(timed))
+    bases = {result.library: result.tokens_per_second for result in timed if result.name in (BASE, "transformers")}
+    top = max(result.tokens_per_second for result in timed)
+    for place, result in enumerate(timed):
+        speed, is_base = result.tokens_per_second, result.name in (BASE, "transformers")
+        axes.barh(place, speed, height=0.68, color=FAINT if is_base else COLORS[1] if result.library else COLORS[0])
+        axes.text(speed + 0.01 * top, place, f"{speed:,.0f} ({speed / bases[result.library]:.2f}배)", va="center", fontsize=8.5)
+    axes.set_yticks(range(len(timed)), [result.title for result in timed])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.2 * top)
+    axes.grid(axis="y", visible=False)
+    axes.set_title("디코딩 속도 (배치 1; 배수는 같은 실행기의 bf16에 대한 것)")
+    axes.set_xlabel("토큰/초")
+    return figure
