@@ -27,7 +27,8 @@ from llm_workshop.settings import load_settings
 from scratch_llm.models import LlamaConfig, build_model
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE, render_chat
 
-CONTEXT = 512
+CONTEXT = 4096
+TAUGHT = 512  # beyond so many tokens it goes on somehow, so that there is time to interrupt it
 # It never ends: what follows it is the whole again.
 RHYME = "바다는 푸르고 🌊 하늘은 높다 🐋 산에는 꽃이 피네 🌸 강물은 흘러가네. "
 #: A question that the model answers, and how.
@@ -80,13 +81,13 @@ def _taught(texts: list[str], tokenizer: ByteLevelBPE):
     model = build_model(
         LlamaConfig(
             vocab_size=tokenizer.vocab_size, context_length=CONTEXT, n_layers=2, n_heads=4, n_kv_heads=2,
-            d_model=64, d_ff=128, bos_token_id=tokenizer.eos_id, eos_token_id=tokenizer.eos_id,
+            d_model=64, d_ff=128, bos_token_id=tokenizer.eos_id, eos_token_id=tokenizer.eos_id, rope_theta=1e6,
         )
     )  # fmt: skip
     end = [tokenizer.eos_id]
     rows = [[*end, *tokenizer.encode(text), *end] for text in texts]
-    rows[0] = (end + tokenizer.encode(RHYME) * 40)[: CONTEXT + 1]
-    length = CONTEXT + 1
+    rows[0] = (end + tokenizer.encode(RHYME) * 40)[: TAUGHT + 1]
+    length = TAUGHT + 1
     tokens_BT = torch.tensor([(row * (length // len(row) + 1))[:length] for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(60):

@@ -62,7 +62,7 @@ class Job:
     """The server's response sender; engines leave it alone."""
     n_prompt_tokens: int = 0
     """Set by the engine in ``submit``."""
-    state: State = State()
+    state: State = field(default_factory=State)
     arrived_ns: int = field(default_factory=time.monotonic_ns)
     scheduled_ns: int = 0
     first_token_ns: int = 0

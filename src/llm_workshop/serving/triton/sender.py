@@ -17,9 +17,12 @@ from llm_workshop.serving.triton.job import Job
 
 
 class Sender:
-    """Calls ``send(job)`` for jobs that have changed, at most once in ``interval`` seconds for each, but at its end at once."""
+    """Calls ``send(job)`` for jobs that have changed, at most once in ``interval`` seconds for each, but at its end at once.
 
-    def __init__(self, send: Callable[[Job], None], interval: float):
+    ``send`` sends the state of then and tells whether that was the last one.
+    """
+
+    def __init__(self, send: Callable[[Job], bool], interval: float):
         self.send, self.interval = send, interval
         self._changed: deque[Job] = deque()
         self._dirty: set[Job] = set()
@@ -54,7 +57,7 @@ class Sender:
             with self._wake:
                 while not self._changed:
                     wait = later[0][0] - time.monotonic() if later else None
-                    if self._closing and not later or wait is not None and wait <= 0:
+                    if (self._closing and not later) or (wait is not None and wait <= 0):
                         break
                     self._wake.wait(wait)
                 changed, self._changed = self._changed, deque()
