@@ -17,6 +17,8 @@ from llm_workshop.serving.triton.interface import (
     METRIC_WAITING,
 )
 
+QUIET_SECONDS = 0.6
+
 
 @dataclass(frozen=True)
 class Account:
@@ -70,21 +72,23 @@ class Account:
 
 
 def settled_metrics(address: str, seconds: float = 20) -> Metrics:
-    """The metrics once no request runs or waits and nothing changes any more; EngineError if that takes longer."""
-    deadline, last = time.monotonic() + seconds, None
+    """The metrics once no request runs or waits and nothing has changed for ``QUIET_SECONDS``; EngineError if that takes
+    longer.  Engines publish their counts now and then, not at once."""
+    deadline, last, since = time.monotonic() + seconds, None, time.monotonic()
     while True:
         metrics = read_metrics(address)
         idle = metrics.total(METRIC_RUNNING) + metrics.total(METRIC_WAITING) == 0
         now = (metrics.total(METRIC_TOKENS), metrics.by(METRIC_REQUESTS, "outcome"))
-        if idle and now == last:
+        if not idle or now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since >= QUIET_SECONDS:
             return metrics
         if time.monotonic() > deadline:
             raise EngineError(
                 f"after {seconds:g} s the server at {address} still has {metrics.total(METRIC_RUNNING):.0f} requests running "
                 f"and {metrics.total(METRIC_WAITING):.0f} waiting: somebody else uses it, or requests are stuck"
             )
-        last = now
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def _words(counts: dict[str, int]) -> str:

@@ -32,6 +32,18 @@ class Connection(Protocol):
 Connect = Callable[[], Connection]
 
 
+class Shared:
+    """One connection for many clients at once, where it allows that: ``closed_loop(Shared(client), ...)``.  It stays open."""
+
+    def __init__(self, connection: Connection):
+        self.generate = connection.generate
+
+    def __call__(self) -> Shared:
+        return self
+
+    def close(self) -> None: ...
+
+
 def closed_loop(
     connect: Connect,
     jobs: Sequence[Job] | Iterator[Job],
