@@ -1,0 +1,1 @@
+"""TensorRT-LLM behind the server: the engine, its arguments, and the stamp that ties a checkpoint to its image."""
