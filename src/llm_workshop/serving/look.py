@@ -115,35 +115,83 @@ footer {{ display: none !important; }}
 
 /* Conversation */
 #chat {{ flex: 1 1 0; min-height: 0; height: auto !important; border: 1px solid var(--line); border-radius: 18px;
-  background: var(--card); overflow: hidden; }}
-#chat .wrapper {{ height: 100%; }}
-#chat .top-panel, #chat .message-buttons-right {{ display: none; }}
-#chat .bubble-wrap {{ padding: 1.2rem clamp(.9rem, 3vw, 2rem) .6rem; background: var(--card); scrollbar-width: thin; }}
-#chat .message-wrap {{ gap: .2rem; margin-bottom: .4rem; }}
-#chat .message-row {{ margin: .35rem 0 0 !important; max-width: 100%; }}
-#chat .message {{ border: 0 !important; box-shadow: none !important; font-size: 1rem; line-height: 1.75; color: var(--ink); }}
-#chat .message.user {{ background: var(--mine) !important; border-radius: 18px 18px 5px 18px !important; padding: .55rem 1rem; }}
-#chat .message.bot {{ background: none !important; padding: .2rem 0; }}
-#chat .message-content {{ white-space: pre-wrap; word-break: keep-all; overflow-wrap: anywhere; }}
-#chat .user-row {{ max-width: min(86%, 34rem); }}
-#chat .message-buttons {{ margin: .1rem 0 .5rem -.3rem !important; opacity: .75; }}
-#chat .message-buttons .icon-button-wrapper {{ padding: 0; margin: 0; }}
-#chat .icon-button-wrapper {{ border: 0; background: none; box-shadow: none; }}
-#chat .icon-button {{ color: var(--soft); }}
-#chat .icon-button:hover {{ color: var(--accent); }}
+  background: var(--card); overflow: hidden; padding: 0; }}
+#chat > div, #chat .html-container, #chat .html-container > div {{ height: 100%; }}
+#chat .log {{ height: 100%; overflow-y: auto; overscroll-behavior: contain; padding: 1.2rem clamp(.9rem, 3vw, 2rem) .8rem; scrollbar-width: thin;
+  display: flex; flex-direction: column; gap: .1rem; }}
+#chat .log:focus-visible {{ outline: 2px solid color-mix(in srgb, var(--accent) 45%, transparent); outline-offset: -3px; border-radius: 18px; }}
+#chat .turn {{ flex: none; display: flex; flex-direction: column; align-items: flex-start; max-width: 100%; min-width: 0; }}
+#chat .user-row {{ align-items: flex-end; align-self: flex-end; max-width: min(86%, 34rem); margin-top: .5rem; }}
+#chat .message {{ max-width: 100%; min-width: 0; font-size: 1rem; line-height: 1.75; color: var(--ink); white-space: pre-wrap;
+  word-break: keep-all; overflow-wrap: anywhere; }}
+#chat .message.user {{ background: var(--mine); border-radius: 18px 18px 5px 18px; padding: .55rem 1rem; }}
+#chat .message.bot {{ width: 100%; padding: .3rem 0 .1rem; }}
+#chat .log[aria-busy=true] .turn:last-child .message.bot {{ min-height: 2.2rem; }}
+
+/* Buttons under a message */
+#chat .tools {{ display: flex; align-items: center; gap: .1rem; min-height: 1.9rem; margin: 0 -.3rem .15rem; }}
+#chat .tool {{ display: grid; place-items: center; width: 1.85rem; height: 1.85rem; border: 0; border-radius: 9px; background: none;
+  color: var(--soft); cursor: pointer; opacity: .85; }}
+#chat .tool:hover {{ background: var(--accent-soft); color: var(--accent); opacity: 1; }}
+#chat .tool.on {{ color: var(--accent); opacity: 1; }}
+#chat .tool[aria-pressed=true] {{ background: var(--accent-soft); }}
+#chat button:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 1px; }}
+#chat .by {{ margin-left: .5rem; font-size: .78rem; color: var(--soft); }}
+#chat .user-row .tools {{ min-height: 1.6rem; opacity: 0; transition: opacity .15s; }}
+#chat .user-row:hover .tools, #chat .user-row:focus-within .tools {{ opacity: 1; }}
+@media (hover: none) {{ #chat .user-row .tools {{ opacity: 1; }} #chat .tool {{ width: 2.4rem; height: 2.4rem; }} }}
+#chat .said {{ margin: 0 0 .5rem; font-size: .84rem; color: var(--soft); }}
+#chat .said.wrong {{ color: var(--warn); }}
+.offstage {{ position: fixed; left: -99rem; }}
+
+/* Changing a message, writing a better answer */
+#chat .below {{ width: 100%; }}
+#chat .editor {{ width: 100%; max-width: 34rem; margin: .1rem 0 .7rem; padding: .5rem; border: 1px solid var(--line); border-radius: 14px; background: var(--paper); }}
+#chat .editor:focus-within {{ border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in srgb, var(--accent) 16%, transparent); }}
+#chat .editor textarea {{ display: block; width: 100%; min-height: 2.6rem; resize: vertical; border: 0; outline: 0; background: none; color: var(--ink);
+  font: inherit; font-size: 1rem; line-height: 1.7; padding: .2rem .4rem; }}
+#chat .editor-title {{ margin: 0; padding: .1rem .4rem 0; font-size: .82rem; font-weight: 600; color: var(--soft); }}
+#chat .editor-bar {{ display: flex; justify-content: flex-end; gap: .4rem; padding-top: .3rem; }}
+#chat .editor-bar button {{ border: 0; border-radius: 10px; padding: .4rem .9rem; font-size: .88rem; font-weight: 600; cursor: pointer; }}
+#chat .editor-bar .plain {{ background: none; color: var(--soft); }}
+#chat .editor-bar .strong {{ background: var(--accent); color: var(--on-accent); }}
+#chat .user-row.editing {{ width: 100%; }}
+#chat .editing > .message, #chat .editing > .tools {{ display: none; }}
+
+/* Markdown of answers */
+#chat .markdown {{ white-space: normal; }}
+#chat .markdown > :first-child {{ margin-top: 0; }}
+#chat .markdown > :last-child {{ margin-bottom: 0; }}
+#chat .markdown :is(p, ul, ol, blockquote, .code, .table) {{ margin: .65rem 0; }}
+#chat .markdown :is(h1, h2, h3, h4, h5, h6) {{ margin: 1.1rem 0 .4rem; font-size: 1.05rem; font-weight: 700; line-height: 1.5; color: var(--ink); }}
+#chat .markdown h1 {{ font-size: 1.25rem; }} #chat .markdown h2 {{ font-size: 1.14rem; }}
+#chat .markdown ul {{ list-style: disc; padding-left: 1.4rem; }} #chat .markdown ol {{ list-style: decimal; padding-left: 1.6rem; }}
+#chat .markdown li > p {{ margin: .2rem 0; }} #chat .markdown li > :is(ul, ol) {{ margin: .1rem 0; }}
+#chat .markdown strong {{ font-weight: 700; }} #chat .markdown em {{ font-style: italic; }}
+#chat .markdown a {{ color: var(--accent); text-decoration: underline; text-underline-offset: 3px; }}
+#chat .markdown blockquote {{ border-left: 3px solid var(--line); padding-left: .9rem; color: var(--soft); }}
+#chat .markdown hr {{ border: 0; border-top: 1px solid var(--line); margin: 1rem 0; }}
+#chat .markdown code {{ font-family: {MONO_STACK}; font-size: .88em; background: var(--accent-soft); border-radius: 6px; padding: .12em .35em; }}
+#chat .code {{ border: 1px solid var(--line); border-radius: 12px; overflow: hidden; background: var(--paper); }}
+#chat .code-head {{ display: flex; justify-content: space-between; align-items: center; padding: .2rem .4rem .2rem .9rem; font-size: .78rem; color: var(--soft);
+  border-bottom: 1px solid var(--line); }}
+#chat .copy-code {{ border: 0; background: none; border-radius: 8px; padding: .25rem .6rem; font-size: .78rem; color: var(--soft); cursor: pointer; }}
+#chat .copy-code:hover, #chat .copy-code.on {{ color: var(--accent); background: var(--accent-soft); }}
+#chat .code pre {{ margin: 0; padding: .75rem .9rem; overflow-x: auto; background: none; white-space: pre; line-height: 1.6; scrollbar-width: thin; }}
+#chat .code pre code {{ background: none; padding: 0; font-size: .86rem; word-break: normal; overflow-wrap: normal; color: var(--ink); }}
+#chat .table {{ overflow-x: auto; }}
+#chat .markdown table {{ border-collapse: collapse; font-size: .94rem; }}
+#chat .markdown :is(th, td) {{ border: 1px solid var(--line); padding: .35rem .75rem; text-align: left; }}
+#chat .markdown th {{ background: var(--paper); font-weight: 600; }}
 
 /* Welcome */
-#chat .placeholder-content {{ display: flex; flex-direction: column; justify-content: safe center; height: 100%; padding: 1rem 0; }}
-#chat .placeholder {{ flex: none; height: auto; }}
-#chat .placeholder, #chat .welcome {{ text-align: center; align-items: center; }}
+#chat .placeholder {{ display: flex; flex-direction: column; justify-content: safe center; flex: 1; padding: 1rem 0; text-align: center; }}
 #chat .welcome h2 {{ font-size: 1.45rem; font-weight: 700; letter-spacing: -.02em; margin: 0 0 .4rem; color: var(--ink); }}
-#chat .welcome p {{ color: var(--soft); font-size: .95rem; line-height: 1.7; max-width: 30rem; margin: 0 auto; text-wrap: balance; }}
-#chat .examples {{ display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; max-width: 36rem; width: 100%; margin: 1.2rem auto 0; padding: 0; }}
-#chat .example {{ min-width: 0; max-width: none; width: auto; padding: .7rem 1rem; border-radius: 13px; border: 1px solid var(--line);
-  background: var(--paper); box-shadow: none; text-align: left; }}
-#chat .example:hover {{ border-color: var(--accent); background: var(--accent-soft); transform: none; }}
-#chat .example-text {{ font-size: .93rem; color: var(--ink); word-break: keep-all; }}
-#chat .example-content {{ height: 100%; }}
+#chat .welcome p {{ color: var(--soft); font-size: .95rem; line-height: 1.7; max-width: 30rem; margin: 0 auto; text-wrap: balance; word-break: keep-all; }}
+#chat .examples {{ display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; max-width: 36rem; width: 100%; margin: 1.2rem auto 0; }}
+#chat .example {{ min-width: 0; padding: .7rem 1rem; border-radius: 13px; border: 1px solid var(--line); cursor: pointer;
+  background: var(--paper); color: var(--ink); text-align: left; font-size: .93rem; line-height: 1.6; word-break: keep-all; }}
+#chat .example:hover {{ border-color: var(--accent); background: var(--accent-soft); }}
 
 /* Input */
 #box {{ flex: none; border: 1px solid var(--line); border-radius: 16px; background: var(--card); padding: .35rem .45rem .35rem .5rem;
@@ -187,7 +235,11 @@ footer {{ display: none !important; }}
 .dark #sampling {{ --neutral-200: var(--line); }}
 #sampling input[type=range]::-webkit-slider-thumb {{ border: 1px solid var(--line); }}
 #sampling .min_value, #sampling .max_value {{ display: none; }}
-#seed input, #seed textarea {{ border: 1px solid var(--line); border-radius: 9px; font-size: .88rem; padding: .4rem .7rem; margin-top: .35rem; background: none; }}
+#models {{ flex: none; border: 1px solid var(--line); border-radius: 16px; background: var(--card); padding: .7rem 1.1rem .8rem; }}
+#models label > span {{ font-size: .88rem; font-weight: 700; color: var(--ink); }}
+#more {{ border: 0; border-top: 1px solid var(--line); border-radius: 0; background: none; padding: .7rem 0 0; margin-top: .9rem; }}
+#more .label-wrap {{ font-weight: 500; font-size: .88rem; color: var(--soft); }}
+#seed input, #seed textarea, #stops textarea {{ border: 1px solid var(--line); border-radius: 9px; font-size: .88rem; padding: .4rem .7rem; margin-top: .35rem; background: none; }}
 
 @media (max-width: 820px) {{
   .gradio-container .main.app {{ padding: 0 .75rem; }}
@@ -199,14 +251,17 @@ footer {{ display: none !important; }}
   #chat .examples {{ grid-template-columns: 1fr; margin-top: .9rem; gap: .45rem; }}
   #chat .example {{ padding: .55rem .9rem; }}
   #chat .welcome h2 {{ font-size: 1.2rem; }}
-  #chat .user-row {{ max-width: 90%; }}
+  #chat .user-row:not(.editing) {{ max-width: 90%; }}
   #clear, #mode label {{ font-size: .88rem; }}
   /* 16 px or more: iOS zooms into smaller input fields. */
-  #box textarea, #seed input {{ font-size: 16px; }}
+  #box textarea, #seed input, #stops textarea, #chat .editor textarea {{ font-size: 16px !important; }}
 }}
 """
 
+# Defence in depth: even HTML that slipped through could load nothing from another machine, nor look its name up.
 HEAD = """
+<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:; media-src 'none'; object-src 'none'; frame-src 'none'; connect-src 'self'; font-src 'self' data:">
+<meta http-equiv="x-dns-prefetch-control" content="off">
 <meta name="theme-color" content="#fbfbf9" media="(prefers-color-scheme: light)">
 <meta name="theme-color" content="#14161b" media="(prefers-color-scheme: dark)">
 """

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llm_workshop.serving.engine import ChatEngine
@@ -14,6 +15,7 @@ from llm_workshop.serving.engine import ChatEngine
 if TYPE_CHECKING:
     import gradio
 
+    from llm_workshop.serving.feedback.store import FeedbackStore
     from llm_workshop.settings import Settings
 
 
@@ -62,20 +64,28 @@ def launch(page: gradio.Blocks, host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if shown in ('0.0.0.0', '[::]') else shown}:{port}"
 
 
-def serve(settings: Settings, engine: ChatEngine | None = None) -> None:
-    """Load the base model (or take ``engine``), open the page and stay until Ctrl-C or SIGTERM.
+def serve(
+    settings: Settings,
+    engine: ChatEngine | Sequence[ChatEngine] | None = None,
+    feedback: FeedbackStore | None = None,
+) -> None:
+    """Load the base model (or take ``engine``, or several), open the page and stay until Ctrl-C or SIGTERM.
 
-    Raises OSError for a port in use and ValueError for a missing model, each before anything slow.
+    Ratings go to ``feedback``, by default to the file of this run.  Raises OSError for a port in use and
+    ValueError for a missing model, each before anything slow.
     """
     check_address(settings.chat.host, settings.chat.port)
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.serving.feedback.store import FeedbackStore, feedback_path
+
+    artifacts = Artifacts(settings)
     if engine is None:
-        from llm_workshop.artifacts import Artifacts
         from llm_workshop.serving.scratch_engine import ScratchEngine
 
-        engine = ScratchEngine.from_artifacts(Artifacts(settings))
+        engine = ScratchEngine.from_artifacts(artifacts)
     from llm_workshop.serving.chat_page import build_page
 
-    page = build_page(engine, settings)
+    page = build_page(engine, settings, feedback or FeedbackStore(feedback_path(artifacts)))
     address = launch(page, settings.chat.host, settings.chat.port)
     print(f"chat page: {address}  (Ctrl-C closes it)", flush=True)
     try:

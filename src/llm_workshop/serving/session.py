@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_workshop.serving import words
-from llm_workshop.serving.conversation import REPLACEMENT, clean, content_text
-from llm_workshop.serving.engine import BusyError, ChatEngine, Delta, PromptTooLongError, Sampling
+from llm_workshop.serving.conversation import REPLACEMENT, clean
+from llm_workshop.serving.engine import (
+    BusyError,
+    ChatEngine,
+    Delta,
+    EngineError,
+    ModelInfo,
+    PromptTooLongError,
+    Sampling,
+)
+from llm_workshop.serving.turns import Turn, answer_turn, messages_for_model, user_turn
 from llm_workshop.serving.words import CHAT, COMPLETE
 from llm_workshop.serving.worker import Generation, Worker
 
@@ -21,58 +29,82 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 20_000
 #: A page redraws at most this often (seconds); quicker pieces are joined.
 REDRAW_SECONDS = 0.05
+#: How long the page waits for the last words of an answer that was stopped.
+STOP_SECONDS = 0.5
+
+
+class Draft(NamedTuple):
+    """A changed message that could not be sent: its place, and the text that must not be lost."""
+
+    index: int
+    text: str
 
 
 class View(NamedTuple):
-    """What the page shows: the conversation, the status line, and the input box (None leaves it alone)."""
+    """What the page shows: the turns, the status line, the input box (None leaves it alone), an open editor."""
 
-    history: list[dict[str, str]]
+    history: list[Turn]
     status: str
     box: str | None = None
+    draft: Draft | None = None
+
+
+class Backend(NamedTuple):
+    """An engine, what is known about it, and the threads that run it."""
+
+    engine: ChatEngine
+    info: ModelInfo
+    worker: Worker
 
 
 class ChatSession:
-    """One engine, its worker, and the answers that are being written, by browser tab."""
+    """Engines by name, and the answers that are being written, by browser tab."""
 
-    def __init__(self, engine: ChatEngine, settings: Settings):
-        self.engine, self.settings = engine, settings
-        self.info = engine.info()
-        self.worker = Worker()
+    def __init__(self, engines: ChatEngine | Sequence[ChatEngine], settings: Settings):
+        self.settings = settings
+        self.backends: dict[str, Backend] = {}
+        for engine in engines if isinstance(engines, Sequence) else [engines]:
+            self._add(engine)
+        if not self.backends:
+            raise ValueError("the page needs at least one engine")
         self._running: dict[str, Generation] = {}
         self._discarded: set[Generation] = set()
 
+    @property
+    def models(self) -> list[str]:
+        return list(self.backends)
+
+    def info(self, model: str | None = None) -> ModelInfo:
+        """Facts about a model; about the first one if the name is not known."""
+        return self._backend(model).info
+
     def answer(
-        self, typed: str, history: list[dict[str, Any]] | None, mode: str, sampling: Sampling, tab: str
+        self, typed: str, history: Sequence[Turn], mode: str, sampling: Sampling, tab: str, model: str | None = None
     ) -> Iterator[View]:
         """Stream views for a typed message.
 
         ``history`` is what the page shows; in completion mode each text stands alone.  A message that cannot
-        be answered ends in a notice and goes back into the box, so that nobody has to type it twice.
+        be answered ends in a notice and goes back into the box, so that nobody has to type it twice; if the
+        engine breaks off, the words that had come stay.
         """
-        before, text = plain_history(history), clean(typed)
-        if reason := self._refusal(text, mode, tab):
-            yield View(before, words.notice(reason), typed)
+        before = list(history)
+        yield from self._ask(typed, before, View(before, "", typed), mode, sampling, tab, model)
+
+    def answer_again(
+        self, index: int, text: str | None, history: Sequence[Turn], mode: str, sampling: Sampling, tab: str,
+        model: str | None = None,
+    ) -> Iterator[View]:  # fmt: skip
+        """Ask turn ``index`` anew, with ``text`` in its place unless that is None; what came after it goes.
+
+        If that fails before a word has come, the conversation is as it was, with the changed text in an editor.
+        """
+        before = list(history)
+        if not isinstance(index, int) or not 0 <= index < len(before) or before[index]["role"] != "user":
+            yield View(before, words.notice("다시 만들 답이 없습니다."))
             return
-        shown = [*before, {"role": "user", "content": text}]
-        yield View(shown, words.waiting(0), "")
-        try:
-            generation = self.worker.submit(self._start(text, shown, mode, sampling))
-        except BusyError:
-            yield View(before, words.notice("기다리는 사람이 너무 많습니다. 잠시 뒤에 다시 보내 주세요."), typed)
-            return
-        self._running[tab] = generation
-        try:
-            yield from self._follow(generation, text, shown, mode, sampling)
-        except PromptTooLongError as error:
-            yield View(before, words.notice(words.too_long(error.n_tokens, error.limit)), typed)
-        except Exception:
-            traceback.print_exc()
-            yield View(before, words.notice("답을 만들다가 오류가 났습니다. 터미널의 기록을 확인해 주세요."), typed)
-        finally:
-            generation.cancel()
-            self._discarded.discard(generation)
-            if self._running.get(tab) is generation:
-                del self._running[tab]
+        draft = None if text is None else Draft(index, text)
+        typed = before[index]["content"] if text is None else text
+        yield from self._ask(typed, before[:index], View(before, "", None, draft), mode, sampling, tab, model)
 
     def stop(self, tab: str) -> None:
         """Stop the answer that is being written for this browser tab, if there is one; keep its words."""
@@ -95,7 +127,46 @@ class ChatSession:
             time.sleep(0.01)
 
     def close(self) -> None:
-        self.worker.close()
+        for backend in self.backends.values():
+            backend.worker.close()
+
+    def _add(self, engine: ChatEngine) -> None:
+        info = engine.info()
+        name, number = info.name, 2
+        while name in self.backends:
+            name, number = f"{info.name} ({number})", number + 1
+        n_threads = max(1, getattr(engine, "max_concurrent", 1))
+        self.backends[name] = Backend(engine, info, Worker(n_threads=n_threads))
+
+    def _backend(self, model: str | None) -> Backend:
+        return self.backends.get(model or "") or next(iter(self.backends.values()))
+
+    def _ask(
+        self, typed: str, before: list[Turn], undone: View, mode: str, sampling: Sampling, tab: str, model: str | None
+    ) -> Iterator[View]:
+        """Stream the answer to ``typed`` after the turns ``before``; ``undone`` is the page if nothing came of it."""
+        text = clean(typed)
+        if reason := self._refusal(text, mode, tab):
+            yield undone._replace(status=words.notice(reason))
+            return
+        shown, backend = [*before, user_turn(text)], self._backend(model)
+        yield View(shown, words.waiting(0), None if undone.box is None else "")
+        name = next(name for name, known in self.backends.items() if known is backend)
+        answer = answer_turn(text if mode == COMPLETE else "", name, mode, sampling, len(text) if mode == COMPLETE else 0)
+        generation = None
+        try:
+            generation = backend.worker.submit(self._start(backend.engine, text, shown, mode, sampling))
+            self._running[tab] = generation
+            yield from self._follow(generation, shown, answer, sampling)
+        except Exception as error:
+            gone = generation in self._discarded
+            yield View([], "") if gone else _after_error(error, undone, shown, answer)
+        finally:
+            if generation is not None:
+                generation.cancel()
+                self._discarded.discard(generation)
+                if self._running.get(tab) is generation:
+                    del self._running[tab]
 
     def _refusal(self, text: str, mode: str, tab: str) -> str | None:
         """Why a message cannot be sent, or None."""
@@ -109,67 +180,56 @@ class ChatSession:
         return None
 
     def _start(
-        self, text: str, shown: list[dict[str, str]], mode: str, sampling: Sampling
+        self, engine: ChatEngine, text: str, shown: list[Turn], mode: str, sampling: Sampling
     ) -> Callable[[], Iterator[Delta]]:
         if mode == COMPLETE:
-            return lambda: self.engine.complete(text, sampling)
-        system = self.settings.chat.system_prompt
-        messages = [{"role": "system", "content": clean(system)}] if system else []
-        messages += without_empty_answers(shown)
-        return lambda: self.engine.stream(messages, sampling)
+            return lambda: engine.complete(text, sampling)
+        messages = messages_for_model(shown, self.settings.chat.system_prompt)
+        return lambda: engine.stream(messages, sampling)
 
-    def _follow(
-        self, generation: Generation, text: str, shown: list[dict[str, str]], mode: str, sampling: Sampling
-    ) -> Iterator[View]:
-        """Redraw as pieces come in; the last status line has the measured figures."""
-        written = text if mode == COMPLETE else ""
-        last, dropped, drawn = Delta(), 0, time.monotonic()
+    def _follow(self, generation: Generation, shown: list[Turn], answer: Turn, sampling: Sampling) -> Iterator[View]:
+        """Redraw as pieces come in, and keep the words in ``answer``; the last status has the measured figures."""
+        last, dropped, redraw, leave = Delta(), 0, time.monotonic() + REDRAW_SECONDS, None
         while not generation.done and generation not in self._discarded:
             delta = generation.next_delta(timeout=REDRAW_SECONDS if generation.started else 0.3)
+            if generation.cancelled:
+                # An engine stops at its next token; one that is still reading the prompt is not waited for.
+                leave = leave or time.monotonic() + STOP_SECONDS
+                if delta is None and time.monotonic() >= leave:
+                    break
             if delta is None:
                 if not generation.started and not generation.done:
                     yield View(shown, words.waiting(generation.ahead))
                 continue
-            written += delta.text.replace(REPLACEMENT, "")
+            answer["content"] += delta.text.replace(REPLACEMENT, "")
             dropped, last = dropped or delta.dropped_messages, delta
-            if time.monotonic() - drawn >= REDRAW_SECONDS:
-                drawn = time.monotonic()
-                yield View([*shown, {"role": "assistant", "content": written}], words.writing(generation.timing))
+            if (begin := time.monotonic()) >= redraw:
+                yield View([*shown, dict(answer)], words.writing(generation.timing))
+                # Drawing a long answer takes its time: most of it is left for what else there is to do.
+                redraw = time.monotonic() + max(REDRAW_SECONDS, 3 * (time.monotonic() - begin))
         if generation in self._discarded:
             yield View([], "")
             return
-        stopped = last.finish_reason is None
+        stopped = last.finish_reason is None or last.finish_reason == "cancelled"
         status = words.figures(generation.timing, last.finish_reason, stopped, sampling.seed, dropped)
-        yield View([*shown, {"role": "assistant", "content": written.strip() or words.EMPTY_ANSWER}], status)
+        answer["content"] = answer["content"].strip() or words.EMPTY_ANSWER
+        yield View([*shown, answer], status)
 
 
-def without_empty_answers(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Leave out turns in which the model wrote nothing: our notice about it is no turn it should see."""
-    kept: list[dict[str, str]] = []
-    for message in messages:
-        if message["role"] == "assistant" and message["content"] in ("", words.EMPTY_ANSWER):
-            kept = kept[:-1] if kept and kept[-1]["role"] == "user" else kept
-        else:
-            kept.append(message)
-    return kept
-
-
-def plain_history(history: list[dict[str, Any]] | None) -> list[dict[str, str]]:
-    """What Gradio's Chatbot holds, as plain messages."""
-    return [{"role": m["role"], "content": words.from_literal(content_text(m["content"]))} for m in history or []]
-
-
-def sampling_from_controls(temperature, top_k, top_p, min_p, repetition_penalty, max_new_tokens, seed) -> Sampling:
-    """Controls as they stand on the page -> Sampling; 0 (top-k, min-p) and 1 (top-p) mean off.
-
-    An empty seed is drawn at random, so that every answer can be repeated with the seed it shows.
-    """
-    return Sampling(
-        max_new_tokens=int(max_new_tokens),
-        temperature=float(temperature),
-        top_k=int(top_k) or None,
-        top_p=float(top_p) if float(top_p) < 1 else None,
-        min_p=float(min_p) or None,
-        repetition_penalty=float(repetition_penalty),
-        seed=int(seed) if str(seed or "").strip() else random.SystemRandom().randrange(2**31),
-    )
+def _after_error(error: Exception, undone: View, shown: list[Turn], answer: Turn) -> View:
+    """What is shown when no answer came to its end: its words if there are any, or the page as it was."""
+    if isinstance(error, BusyError):
+        reason = words.BUSY
+    elif isinstance(error, EngineError):
+        reason = words.engine_broke(str(error))
+    elif isinstance(error, PromptTooLongError):
+        reason = words.too_long(error.n_tokens, error.limit)
+    elif isinstance(error, ValueError):
+        reason = words.refused(str(error))
+    else:
+        traceback.print_exception(error)
+        reason = words.BROKEN
+    written = answer["content"][answer["given"] :].strip()
+    if not written:
+        return undone._replace(status=words.notice(reason))
+    return View([*shown, {**answer, "content": answer["content"].strip()}], words.notice(f"{reason} {words.CUT_SHORT}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 
 from llm_workshop.serving.engine import ModelInfo
@@ -13,6 +12,18 @@ CHAT, COMPLETE = "대화", "이어쓰기"
 SEND, STOP = "보내기", "멈추기"
 BOX = {CHAT: "메시지를 입력하세요", COMPLETE: "이어 쓸 글의 첫머리를 적어 주세요"}
 EMPTY_ANSWER = "(모델이 아무것도 쓰지 않고 답을 마쳤습니다.)"
+BUSY = "기다리는 사람이 너무 많습니다. 잠시 뒤에 다시 보내 주세요."
+BROKEN = "답을 만들다가 오류가 났습니다. 터미널의 기록을 확인해 주세요."
+CUT_SHORT = "여기까지 쓴 글은 남겨 두었습니다. ‘다시 만들기’를 누르면 처음부터 다시 답합니다."
+
+#: Words in the conversation itself; the script reads them by these names.
+LOG = {
+    "you": "내가 쓴 글", "model": "모델의 답", "copy": "복사", "copied": "복사함", "edit": "고쳐서 다시 보내기", "resend": "다시 보내기",
+    "cancel": "취소", "skip": "건너뛰기", "again": "다시 만들기", "up": "좋은 답이에요", "down": "아쉬운 답이에요", "better": "더 좋은 답을 적어 주세요",
+    "save": "저장", "thanks": "평가를 저장했습니다. 고맙습니다!", "noted": "평가를 저장했습니다.",
+    "saved": "적어 주신 답을 저장했습니다. 다음 학습의 좋은 자료가 됩니다.", "withdrawn": "평가를 지웠습니다.",
+    "unsaved": "평가를 저장하지 못했습니다. 페이지가 아직 켜져 있는지 확인해 주세요.", "empty": EMPTY_ANSWER,
+}  # fmt: skip
 
 EXAMPLES = {
     CHAT: (
@@ -30,23 +41,6 @@ EXAMPLES = {
 }
 
 
-def literal(text: str) -> str:
-    """Text for Gradio's Chatbot, which takes messages for HTML: markup that a model writes stays visible.
-
-    Only what a browser would read as markup is escaped, so that copied text is the text.
-    """
-    return re.sub(r"&(?=#?\w+;)|<(?=[a-zA-Z/!?])", lambda match: escape(match[0]), text)
-
-
-def from_literal(text: str) -> str:
-    """The inverse of ``literal``."""
-    return text.replace("&lt;", "<").replace("&amp;", "&")
-
-
-def examples(mode: str) -> list[dict[str, str]]:
-    return [{"text": text} for text in EXAMPLES[mode]]
-
-
 def header(info: ModelInfo) -> str:
     facts = [escape(info.name), f"파라미터 {count(info.n_parameters)}개"]
     if info.bits_per_byte is not None:
@@ -57,14 +51,14 @@ def header(info: ModelInfo) -> str:
     )
 
 
-def placeholder(mode: str, chats: bool) -> str:
+def welcome(mode: str, chats: bool) -> tuple[str, str]:
+    """Title and line of an empty conversation."""
     if mode == CHAT and chats:
-        title, line = "무슨 이야기를 할까요?", "처음부터 직접 학습한 작은 모델입니다. 아래 예문을 누르거나 직접 물어보세요."
-    elif mode == CHAT:
-        title, line = "이 모델은 대화를 배운 적이 없습니다", "학습 자료에 대화가 없어서 엉뚱한 답이 나올 수 있습니다. ‘이어쓰기’를 권합니다."
-    else:
-        title, line = "첫머리를 적으면 이어서 씁니다", "사전학습만 마친 모델은 질문에 답하기보다 글을 이어 쓰는 일을 잘합니다."
-    return f'<div class="welcome"><h2>{title}</h2><p>{line}</p></div>'
+        return "무슨 이야기를 할까요?", "처음부터 직접 학습한 작은 모델입니다. 아래 예문을 누르거나 직접 물어보세요."
+    if mode == CHAT:
+        line = "학습 자료에 대화가 없어서 엉뚱한 답이 나올 수 있습니다. ‘이어쓰기’를 권합니다."
+        return "이 모델은 대화를 배운 적이 없습니다", line
+    return "첫머리를 적으면 이어서 씁니다", "사전학습만 마친 모델은 질문에 답하기보다 글을 이어 쓰는 일을 잘합니다."
 
 
 def count(number: int) -> str:
@@ -96,6 +90,18 @@ def model_card(info: ModelInfo) -> str:
 
 def notice(text: str) -> str:
     return f'<p class="notice" role="alert">{escape(text)}</p>'
+
+
+def engine_broke(detail: str) -> str:
+    return f"모델 서버가 답하지 못했습니다. 서버가 켜져 있는지 확인하고 다시 보내 주세요. ({detail})"
+
+
+def refused(detail: str) -> str:
+    return f"모델이 이 요청을 받지 않았습니다. 생성 설정을 확인해 주세요. ({detail})"
+
+
+def not_rated(detail: str) -> str:
+    return f"평가를 저장하지 못했습니다. ({detail})"
 
 
 def too_long(n_tokens: int, limit: int) -> str:

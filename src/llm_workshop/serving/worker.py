@@ -1,7 +1,8 @@
-"""One thread that runs an engine: requests wait their turn, stream out, and can be cancelled.
+"""The threads that run an engine: requests wait their turn, stream out, and can be cancelled.
 
 A web page hands each step of a generator to any thread of a pool, but torch's inference mode and OpenMP
-pool belong to a thread; so the model always runs in this one.
+pool belong to a thread; so a model of this process always runs in one thread.  An engine of another
+process that answers several at once gets as many threads as it says.
 """
 
 from __future__ import annotations
@@ -112,14 +113,17 @@ class Generation:
 
 
 class Worker:
-    """Runs generations first come, first served; at most ``max_waiting`` wait, then BusyError."""
+    """Runs generations first come, first served, ``n_threads`` at a time; at most ``max_waiting`` wait,
+    then BusyError."""
 
-    def __init__(self, max_waiting: int = 16):
-        self.max_waiting = max_waiting
+    def __init__(self, max_waiting: int = 16, n_threads: int = 1):
+        if n_threads < 1:
+            raise ValueError(f"n_threads={n_threads}: use at least 1")
+        self.max_waiting, self.n_threads = max_waiting, n_threads
         self._waiting: deque[Generation] = deque()
-        self._running: Generation | None = None
+        self._running: set[Generation] = set()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._closed = False
 
     def submit(self, start: Callable[[], Iterator[Delta]]) -> Generation:
@@ -128,20 +132,22 @@ class Worker:
         with self._changed:
             if self._closed:
                 raise BusyError("the server is shutting down")
-            if len(self._waiting) >= self.max_waiting:
+            if len(self._waiting) + len(self._running) >= self.max_waiting + self.n_threads:
                 raise BusyError(f"{self.max_waiting} requests are waiting already: try again in a moment")
             self._waiting.append(generation)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="chat-engine", daemon=True)
-                self._thread.start()
+            # A thread is made when it is needed for the first time.
+            if len(self._threads) < min(self.n_threads, len(self._running) + len(self._waiting)):
+                self._threads.append(threading.Thread(target=self._loop, name="chat-engine", daemon=True))
+                self._threads[-1].start()
             self._changed.notify_all()
         return generation
 
     def position(self, generation: Generation) -> int:
+        """How many others must end before this one begins."""
         with self._changed:
             if generation not in self._waiting:
                 return 0
-            return self._waiting.index(generation) + (self._running is not None)
+            return max(0, self._waiting.index(generation) + 1 + len(self._running) - self.n_threads)
 
     def forget(self, generation: Generation) -> bool:
         """Take a generation out of the waiting line; False if it is not in it (any more)."""
@@ -152,23 +158,26 @@ class Worker:
             return True
 
     def close(self) -> None:
-        """Cancel everything and let the thread end."""
+        """Cancel everything and let the threads end."""
         with self._changed:
             self._closed = True
-            unfinished = [*self._waiting, *([self._running] if self._running else [])]
+            unfinished = [*self._waiting, *self._running]
             self._changed.notify_all()
         for generation in unfinished:
             generation.cancel()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        end = time.monotonic() + 5
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, end - time.monotonic()))
 
     def _loop(self) -> None:
+        generation = None
         while True:
             with self._changed:
-                self._running = None
+                self._running.discard(generation)
                 while not self._waiting and not self._closed:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                self._running = self._waiting.popleft()
-            self._running._run()
+                generation = self._waiting.popleft()
+                self._running.add(generation)
+            generation._run()

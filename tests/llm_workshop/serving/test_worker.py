@@ -50,6 +50,26 @@ def test_first_come_first_served_in_one_thread(worker):
     assert {what for _, what in log} == {"chat-engine", "closed"}
 
 
+def test_an_engine_that_answers_several_at_once_gets_so_many_threads():
+    worker = Worker(max_waiting=2, n_threads=3)
+    gate, log = threading.Event(), []
+    try:
+        running = [worker.submit(slow(gate, log, name)) for name in "abc"]
+        wait_until(lambda: all(g.started for g in running))
+        waiting = [worker.submit(slow(gate, log, name)) for name in "de"]
+        assert [g.ahead for g in [*running, *waiting]] == [0, 0, 0, 1, 2]
+        with pytest.raises(BusyError):
+            worker.submit(slow(gate, log, "f"))
+        gate.set()
+        assert ["".join(d.text for d in g) for g in [*running, *waiting]] == [f"{n}0{n}1{n}2" for n in "abcde"]
+        assert len(worker._threads) == 3
+    finally:
+        worker.close()
+    assert not any(thread.is_alive() for thread in worker._threads)
+    with pytest.raises(ValueError, match="n_threads=0"):
+        Worker(n_threads=0)
+
+
 def test_a_full_line_says_busy(worker):
     gate, log = threading.Event(), []
     first = worker.submit(slow(gate, log, "a"))
@@ -99,7 +119,7 @@ def test_close_ends_the_thread_and_refuses_more(worker):
     generation = worker.submit(lambda: (Delta("x", 1) for _ in iter(lambda: time.sleep(0.001), 1)))
     wait_until(lambda: generation.started)
     worker.close()
-    assert not worker._thread.is_alive()
+    assert worker._threads and not any(thread.is_alive() for thread in worker._threads)
     with pytest.raises(BusyError, match="shutting down"):
         worker.submit(lambda: iter([]))
 
