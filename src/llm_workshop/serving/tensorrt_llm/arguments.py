@@ -6,6 +6,7 @@ This module imports neither tensorrt_llm nor torch.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ KV_CACHE_SHARE = 0.5
 DTYPES = {"auto": "auto", "bfloat16": "bfloat16", "float16": "float16"}
 
 
-def llm_arguments(settings: EngineSettings, context_length: int, version: str) -> dict[str, Any]:
+def llm_arguments(
+    settings: EngineSettings, context_length: int, version: str, known: Collection[str] | None = None
+) -> dict[str, Any]:
     """Arguments of ``tensorrt_llm.LLM`` as plain values (``kv_cache_config`` is that class's arguments).
 
-    The tokenizer stays with us: prompts go in as ids and ids come back, as with our own engine.
+    The tokenizer stays with us: prompts go in as ids and ids come back, as with our own engine.  ``known``: the names
+    that the installed version has, for the one argument whose name is not promised; None: as in 1.2.
 
     Raises:
         ValueError: settings that this engine does not have.
@@ -52,12 +56,19 @@ def llm_arguments(settings: EngineSettings, context_length: int, version: str) -
         "max_num_tokens": max(8192, length + settings.max_rows),
         "kv_cache_config": {"free_gpu_memory_fraction": KV_CACHE_SHARE, "enable_block_reuse": True},
     }
-    if version_tuple(version) < (1, 3):
-        # The default sampler of 1.2 has no penalties; from 1.3 on it has them, and the older one is gone.
-        values["sampler_type"] = "TRTLLMSampler"
+    values |= sampler_argument(version, known)
     check_arguments(parameters("llm"), values, "LLM")
     check_arguments(signatures()["kv_cache_config"], values["kv_cache_config"], "KvCacheConfig")
     return values
+
+
+def sampler_argument(version: str, known: Collection[str] | None = None) -> dict[str, Any]:
+    """The argument that chooses the sampler with penalties: before 1.3 it is not the default, later it is the only one."""
+    if version_tuple(version) >= (1, 3):
+        return {}
+    if known is None or "sampler_type" in known:
+        return {"sampler_type": "TRTLLMSampler"}
+    return {"enable_trtllm_sampler": True} if "enable_trtllm_sampler" in known else {}
 
 
 def sampling_arguments(

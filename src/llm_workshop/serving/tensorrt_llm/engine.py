@@ -44,10 +44,18 @@ def load(settings: EngineSettings, changed: Callable[[Job], None]) -> TensorRTLL
     check_stamp(Path(settings.model), here)
     settings = dataclasses.replace(settings, device="cuda")
     info = model_info(settings)
-    arguments = llm_arguments(settings, info.context_length, here.tensorrt_llm)
+    arguments = llm_arguments(settings, info.context_length, here.tensorrt_llm, known_arguments())
     engine = TensorRTLLMEngine(arguments, ByteLevelBPE.load(settings.model), info, settings, changed)
     engine.start()
     return engine
+
+
+def known_arguments() -> frozenset[str] | None:
+    """The arguments of ``LLM`` in the installed version; None where it does not tell."""
+    from tensorrt_llm import llmapi
+
+    fields = getattr(getattr(llmapi, "TorchLlmArgs", None), "model_fields", None)
+    return None if fields is None else frozenset(fields)
 
 
 class TensorRTLLMEngine:

@@ -16,6 +16,7 @@ from llm_workshop.serving.tensorrt_llm import engine as engine_module
 from llm_workshop.serving.tensorrt_llm import stamp as stamp_module
 from llm_workshop.serving.tensorrt_llm.arguments import (
     llm_arguments,
+    sampler_argument,
     sampling_arguments,
     serve_command,
     serve_options,
@@ -128,9 +129,22 @@ def test_the_settings_become_arguments_of_the_llm_class():
 def test_the_sampler_with_penalties_is_named_where_it_is_not_the_default():
     assert llm_arguments(SETTINGS, 64, "1.2.1")["sampler_type"] == "TRTLLMSampler"
     assert "sampler_type" not in llm_arguments(SETTINGS, 64, "1.3.0rc26")
+    old = llm_arguments(SETTINGS, 64, "1.1.0", known={"model", "enable_trtllm_sampler"})
+    assert old["enable_trtllm_sampler"] is True and "sampler_type" not in old
+    assert sampler_argument("1.1.0", {"model"}) == {}
     assert version_tuple("1.3.0rc26") == (1, 3)
     with pytest.raises(ValueError, match="'nightly' is none"):
         version_tuple("nightly")
+
+
+@pytest.mark.parametrize(("fields", "argument"), [({"sampler_type"}, "sampler_type"), ({"enable_trtllm_sampler"}, "enable_trtllm_sampler")])
+def test_the_installed_version_decides_its_name(fields, argument, fake, folder, monkeypatch):
+    import tensorrt_llm
+
+    monkeypatch.setattr(tensorrt_llm.llmapi, "TorchLlmArgs", type("Args", (), {"model_fields": dict.fromkeys(fields)}), raising=False)
+    write_stamp(folder, stamp_module.present(folder))
+    load_engine(EngineSettings(model=folder, engine="tensorrt_llm"), lambda job: None).close()
+    assert argument in fake.instances[-1]._values and len({"sampler_type", "enable_trtllm_sampler"} & set(fake.instances[-1]._values)) == 1
 
 
 @pytest.mark.parametrize(
