@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_workshop.quantization.evaluation import Batch, bits_per_byte, divergence, log_probabilities, weight_snr_db
+from llm_workshop.quantization.evaluation import (
+    Batch,
+    bits_per_byte,
+    divergence,
+    log_probabilities,
+    weight_snr_db,
+)
 from llm_workshop.quantization.peers import PEERS, load_plain, quiet_libraries
 from llm_workshop.timing import fastest_seconds
 from scratch_llm.generation import SamplingConfig, generate_tokens
@@ -109,6 +115,18 @@ def compare(
         works += _libraries(folder, [name for name in methods if name in PEERS], base, text, say)
     _time(works)
     return [work.result for work in works]
+
+
+def decoding_speeds(model: LanguageModel, group_size: int) -> dict[str, float]:
+    """Tokens per second of ``model`` in bfloat16, int8, int8 with its output layer, and int4; measured in turns."""
+    prompt = torch.arange(16)[None] % model.config.vocab_size
+    int8, int4 = (quantize_model(model, schemes(group_size)[name]) for name in ("int8", "int4"))
+    ways = {BASE: _ours(model, prompt), "int8": _ours(int8, prompt), "int4": _ours(int4, prompt)}
+    # A model of its own: one keeps only one packed copy.
+    ways[WITH_HEAD] = _ours(quantize_model(model, schemes()["int8"]), prompt, "int8")
+    works = [Work(Result(name, TITLES[name], False, 0.0, 0.0), generate) for name, generate in ways.items()]
+    _time(works, n_tokens=65)
+    return {work.result.name: work.result.tokens_per_second for work in works}
 
 
 class _Reference:

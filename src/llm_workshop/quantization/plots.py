@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
 from llm_workshop.quantization.comparison import BASE, Result
@@ -33,6 +34,7 @@ def error_histogram(errors: Mapping[str, Tensor], title: str) -> Figure:
         axes.hist(error.numpy(), bins=81, range=(-reach, reach), histtype="step", linewidth=1.6, color=color,
                   label=f"{name} (RMS {float(error.square().mean().sqrt()):.1e})", density=True)  # fmt: skip
     axes.set_yscale("log")
+    _plain_numbers(axes)
     axes.set_title(title)
     axes.set_xlabel("되돌린 가중치 - 원래 가중치")
     axes.set_ylabel("밀도 (로그)")
@@ -66,6 +68,7 @@ def trade_plot(results: Sequence[Result]) -> Figure:
         color = INK if result.name == BASE else COLORS[1] if result.library else COLORS[0]
         axes.plot(result.megabytes, result.loss_percent, "D" if result.library else "o", color=color, markersize=6, alpha=0.85)
     axes.set_yscale("symlog", linthresh=0.1, linscale=0.8)
+    _plain_numbers(axes)
     _names(axes, points)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.axhline(0.5, color=COLORS[2], linewidth=0.9, linestyle="--")
@@ -95,6 +98,12 @@ def _names(axes, points: Sequence[Result]) -> None:
             textcoords="offset points", fontsize=8, color=INK,
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.5} if spot - y > 13 else None,
         )  # fmt: skip
+
+
+def _plain_numbers(axes) -> None:
+    """0.1 and not 10 to the power of -1: the font has no minus for formulas."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def speed_plot(results: Sequence[Result]) -> Figure:

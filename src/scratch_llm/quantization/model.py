@@ -32,7 +32,7 @@ from scratch_llm.quantization.linear import QuantizedLinear
 from scratch_llm.quantization.smoothquant import Norm, divide_outputs, smoothing_scales
 
 SMALLEST_GROUP = 8
-SEARCHED_TOKENS = 1024
+SEARCHED_TOKENS = 512
 """AWQ tries 21 exponents on so many inputs of a layer, evenly from all of them."""
 
 
