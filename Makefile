@@ -59,7 +59,7 @@ check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no
 STEP_GOALS := $(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal)))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
 TARGETS := help doctor clean clean-all image up down logs test-container install env-triton corpus tokenizer tokens base-model \
-  demo generate report chat test lint lock bench notebooks jupyter shell
+  demo generate report chat serve test lint lock bench notebooks jupyter shell
 $(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
@@ -123,12 +123,18 @@ install: $(ENVIRONMENT)
 ENVIRONMENT_TRITON := .envs/triton/.installed
 .PHONY: env-triton
 env-triton: $(ENVIRONMENT_TRITON)
+# An image that has a server needs no further one.
+TRITON := $(if $(WORKSHOP_TRITON_ENVIRONMENT)$(wildcard /opt/tritonserver),,$(ENVIRONMENT_TRITON))
 $(ENVIRONMENT_TRITON): pyproject.toml environments/triton.txt environments/install.py
 	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --environment triton --torch $(TORCH)
 
 ifeq ($(RUN),docker)
 # --- the same goals, in the container ----------------------------------------------------------------
-CONTAINER_GOALS := $(filter-out $(HOST_GOALS),$(MAKECMDGOALS))
+.PHONY: serve
+serve:  # as services, each in a container of its own
+	@[ -e '$(RUN_FOLDER)/base-model/manifest.json' ] || docker/run.sh make base-model
+	@PROFILES=serving docker/compose.sh up --build $(ARGS)
+CONTAINER_GOALS := $(filter-out $(HOST_GOALS) serve,$(MAKECMDGOALS))
 ifneq ($(CONTAINER_GOALS),)
 .PHONY: $(CONTAINER_GOALS)
 $(CONTAINER_GOALS):
@@ -145,6 +151,7 @@ BASE_MODEL := $(RUN_FOLDER)/base-model/manifest.json
 SETTINGS := $(RUN_FOLDER)/.settings
 DIALS = --scale '$(SCALE)' --data '$(DATA)' --seed '$(SEED)'
 WORKSHOP := $(PYTHON) -m llm_workshop.cli
+SERVE_SETTINGS = $(CHAT_SETTINGS)$(if $(IN_CONTAINER), serving.host=0.0.0.0)
 CHAT_SETTINGS := chat.port=$(PORT)$(if $(IN_CONTAINER), chat.host=0.0.0.0)$(if $(filter 0,$(SERVE)), chat.serve=false)
 
 # FORCE=1 rebuilds the stage that was asked for by name, or all of them for `demo`.
@@ -172,7 +179,8 @@ base-model: $(BASE_MODEL)
 
 # --- weeks and chapters ------------------------------------------------------------------------------
 # One pattern rule for each number (one rule with several patterns would run once for equal stems).
-run_step = @FORCE='$(FORCE)' $(PYTHON) $(call script_of,$@) $(DIALS) $(if $(filter week10-chat,$@),$(CHAT_SETTINGS)) $(ARGS)
+page_settings = $(if $(filter week10-chat,$@),$(CHAT_SETTINGS))$(if $(filter week8-serve,$@),$(SERVE_SETTINGS))
+run_step = @FORCE='$(FORCE)' $(PYTHON) $(call script_of,$@) $(DIALS) $(page_settings) $(ARGS)
 define step_rule
 $(1)-%: $(2) always | $(ENVIRONMENT)
 	$$(run_step)
@@ -185,11 +193,16 @@ TRAINED := $(if $(wildcard $(BASE_MODEL)),,$(BASE_MODEL))
 $(foreach week,6 7 8 9 10,$(eval NEEDS_week$(week) := $(TRAINED)))
 $(foreach week,1 2 3 4 5 6 7 8 9 10,$(eval $(call step_rule,week$(week),$(NEEDS_week$(week)))))
 $(foreach chapter,1 2 3 4 5 6 7 8,$(eval $(call step_rule,ch$(chapter),)))
+# What these need besides: the words that the quantisation is measured and calibrated on, a Triton server.
+week8-quantize week8-export: $(if $(wildcard $(TOKENS)),,$(TOKENS))
+week8-serve: free-ports
+$(SETTINGS): | $(if $(filter week8-serve,$(MAKECMDGOALS)),free-ports)
+week8-serve week8-loadtest: | $(TRITON)
 week4-flops: always | $(ENVIRONMENT)  # counts, and reads no text
 	$(run_step)
 
 # --- the whole job -----------------------------------------------------------------------------------
-.PHONY: demo generate report chat free-port
+.PHONY: demo generate report chat serve free-port free-ports
 free-port: | $(ENVIRONMENT)  # told before the training, not after it
 	@if [ '$(SERVE)' != 0 ]; then $(WORKSHOP) page --check-port $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
 demo: free-port $(BASE_MODEL)
@@ -200,6 +213,10 @@ generate: $(TRAINED) | $(ENVIRONMENT)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)
 chat: $(TRAINED) | $(ENVIRONMENT)
 	@exec $(WORKSHOP) page $(DIALS) $(CHAT_SETTINGS) $(ARGS)
+free-ports: | $(ENVIRONMENT)
+	@$(WORKSHOP) serve --check-port $(DIALS) $(SERVE_SETTINGS) $(ARGS)
+serve: free-ports $(TRAINED) | $(ENVIRONMENT) $(TRITON)
+	@exec $(WORKSHOP) serve $(DIALS) $(SERVE_SETTINGS) $(ARGS)
 report: $(ENVIRONMENT)
 	@$(WORKSHOP) report $(DIALS) $(ARGS)
 

@@ -39,6 +39,7 @@ line "make tokens" "the corpus as memory-mapped token files"
 line "make base-model" "pretraining; goes on from its last checkpoint"
 line "make generate" "a few generations of the base model"
 line "make chat" "the chat page alone"
+line "make serve" "Triton, an OpenAI-compatible endpoint and the chat page, started again when they break"
 line "make report" "all reports of this run as one HTML page"
 printf '\nTools\n'
 line "make notebooks" "every lab as .ipynb under notebooks/"
@@ -50,7 +51,7 @@ line "make clean" "remove artifacts/<run> and caches (clean-all: every run, .ven
 line "make install" "make .venv now; other targets do it when they need it"
 line "make env-triton" "make .envs/triton: a Triton server without a container"
 line "make image" "build the container image now"
-line "make up / down / logs" "the chat and jupyter services of docker-compose.yml"
+line "make up / down / logs" "the services of docker-compose.yml (PROFILES=\"serving monitoring\" for those)"
 line "make test-container" "build and run the containers for real (needs a Docker engine)"
 printf '\nDials (make TARGET NAME=value)\n'
 line "RUN=$RUN" "docker | local ($RUN_REASON)"

@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="GNU Make is not installed: apt install make")
 NOT_STEPS = {"exercises", "solutions"}
 DIALS = ("RUN", "SCALE", "DATA", "SEED", "ARGS", "FORCE", "SERVE", "PORT", "DEVICE", "TORCH", "ARTIFACTS_DIR",
-         "WORKSHOP_CONTAINER", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DOCKER", "PYTHON_HOST")
+         "WORKSHOP_CONTAINER", "WORKSHOP_TRITON_ENVIRONMENT", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DOCKER", "PYTHON_HOST")
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -151,6 +151,51 @@ def test_demo_ends_with_samples_report_and_page(sandbox):
     assert build(sandbox, "demo", "SERVE=0") == [*stages, "generate", "report"]
     # The port is tried first: nobody should train for minutes to hear that it is taken.
     assert build(sandbox, "demo") == ["page", "generate", "report", "page"]
+
+
+@pytest.fixture
+def serving(sandbox) -> Path:
+    """The sandbox with week 8 and a triton environment."""
+    for step in ("serve", "loadtest", "quantize", "export"):
+        (sandbox / "labs" / "week08_serving").mkdir(exist_ok=True)
+        (sandbox / "labs" / "week08_serving" / f"{step}.py").write_text("# # Week 8\n")
+    (sandbox / ".envs" / "triton").mkdir(parents=True)
+    (sandbox / ".envs" / "triton" / ".installed").touch()
+    return sandbox
+
+
+def test_serving_tries_the_ports_before_it_trains(serving):
+    stages = ["corpus", "tokenizer", "tokens", "pretrain.py"]
+    assert build(serving, "week8-serve", "SERVE=0") == ["serve", *stages, "serve.py"]
+    assert build(serving, "week8-serve") == ["serve", "serve.py"]
+    make(serving, "serve", "SCALE=smoke", "PORT=7999", "ARGS=serving.http_port=8100")
+    check, serve = (serving / "calls").read_text().splitlines()
+    settings = "--scale smoke --data sample --seed 0 chat.port=7999 serving.http_port=8100"
+    assert check.endswith(f"serve --check-port {settings}") and serve.endswith(f"cli serve {settings}")
+
+
+def test_in_the_container_the_stack_can_be_reached_from_outside(serving):
+    (serving / "bin").mkdir()
+    (serving / "bin" / "python").symlink_to(serving / ".venv" / "bin" / "python")
+    build(serving, "base-model")
+    done = make(serving, "week8-serve", "SCALE=smoke", WORKSHOP_CONTAINER="1", PATH=f"{serving}/bin:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert (serving / "calls").read_text().splitlines()[-1].endswith("chat.port=7860 chat.host=0.0.0.0 serving.host=0.0.0.0")
+
+
+def test_what_week_8_stands_on(serving):
+    stages = ["corpus", "tokenizer", "tokens", "pretrain.py"]
+    assert build(serving, "week8-loadtest") == [*stages, "loadtest.py"]
+    assert build(serving, "week8-quantize") == ["quantize.py"]
+    shutil.rmtree(serving / "artifacts" / "smoke" / "tokens")
+    assert build(serving, "week8-loadtest") == ["loadtest.py"]
+    assert build(serving, "week8-quantize")[-2:] == ["tokens", "quantize.py"]
+    shutil.rmtree(serving / ".envs")
+    install = "environments/install.py --environment triton"
+    for goal in ("week8-serve", "week8-loadtest", "serve"):
+        assert install in make(serving, "-n", goal, "SCALE=smoke").stdout
+        assert install not in make(serving, "-n", goal, "SCALE=smoke", WORKSHOP_TRITON_ENVIRONMENT="/opt/triton").stdout
+    assert install not in make(serving, "-n", "week8-quantize", "SCALE=smoke").stdout
 
 
 def test_changed_settings_are_checked_and_equal_ones_are_not(sandbox):

@@ -102,8 +102,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.no_page:
         settings = settings.model_copy(update={"serving": settings.serving.model_copy(update={"page": False})})
-    action = command.status if options.status else command.stop if options.stop else command.serve
-    return action(settings, options.only)
+    action = next((name for name in ("status", "stop", "check_port") if getattr(options, name)), "serve")
+    return getattr(command, action)(settings, options.only)
 
 
 def report(settings: Settings, options: argparse.Namespace) -> int:
@@ -165,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
             action = sub.add_mutually_exclusive_group()
             action.add_argument("--status", action="store_true", help="tell how the running stack is: 0 ready, 1 not ready, 3 none")
             action.add_argument("--stop", action="store_true", help="end the running stack of this run")
+            action.add_argument("--check-port", action="store_true", help="only try whether the ports are free")
             sub.add_argument("--no-page", action="store_true", help="without the chat page")
             sub.add_argument("--only", action="append", metavar="PART", help="triton, gateway or page alone (may be repeated)")
         if name == "generate":

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.serving.stack.child import answers, reachable
+from llm_workshop.serving.stack.ports import check_ports, places
 from llm_workshop.serving.stack.supervisor import Stack, service_of
 from llm_workshop.serving.triton.interface import MODEL_NAME
 
@@ -33,6 +34,14 @@ def serve(settings: Settings, only: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("the stack is down", flush=True)
+    return 0
+
+
+def check_port(settings: Settings, only: Sequence[str] | None = None) -> int:
+    """Raise what a start would, for a stack that runs already or for a port in use."""
+    stack = Stack(settings, Artifacts(settings), only)
+    with stack.service.hold():
+        check_ports(places(settings, stack.names))
     return 0
 
 

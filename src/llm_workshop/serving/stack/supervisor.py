@@ -9,6 +9,7 @@ SIGKILL (triton/guard.py). While the stack runs, artifacts/<run>/serving/service
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import signal
 import threading
@@ -126,6 +127,7 @@ class Stack:
 
     def stop(self) -> None:
         """End all parts, those that ask Triton before Triton; at most about 20 s. Does nothing where none runs."""
+        atexit.unregister(self.stop)
         keepers, self.keepers = self.keepers, []
         for keeper in keepers:
             keeper.stopping.set()  # nothing is started again from now on
@@ -136,6 +138,10 @@ class Stack:
         self._held.close()
 
     def _changed(self, part: Part) -> None:
+        # A program that ends without stop(), by an error in a notebook's cell say: this must come before the handlers
+        # of the parts, whose end would look like a death.
+        atexit.unregister(self.stop)
+        atexit.register(self.stop)
         with self._facts:
             self.service.write(self._describe())
 
