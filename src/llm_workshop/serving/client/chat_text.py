@@ -32,7 +32,7 @@ class ChatText:
         names = sorted(self.tokenizer.special_tokens, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names))) if names else None
 
-    def strip(self, text: str) -> str:
+    def without_special(self, text: str) -> str:
         """``text`` without the names of special tokens, nor any that appear when others are taken out."""
         while self._special is not None and (shorter := self._special.sub("", text)) != text:
             text = shorter
@@ -42,12 +42,16 @@ class ChatText:
         """The conversation up to where the model's answer begins."""
         from scratch_llm.tokenizers import CHAT_TEMPLATE, render_chat
 
-        clean = [{**message, "content": self.strip(message["content"])} for message in messages]
+        clean = [{**message, "content": self.without_special(message["content"])} for message in messages]
         if self._template == CHAT_TEMPLATE:
             return render_chat(clean, add_generation_prompt=True)
-        text = self._compiled.render(
-            messages=clean, add_generation_prompt=True, bos_token=self._role("bos_token"), eos_token=self._role("eos_token")
-        )
+        from jinja2 import TemplateError
+
+        roles = {role: self._role(role) for role in ("bos_token", "eos_token")}
+        try:
+            text = self._compiled.render(messages=clean, add_generation_prompt=True, **roles)
+        except TemplateError as error:
+            raise ValueError(f"the chat template in {self.folder} does not work ({error}): mend it or take it out") from None
         # The server puts the beginning token before every text.
         return text.removeprefix(self._role("bos_token"))
 

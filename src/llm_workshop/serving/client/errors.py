@@ -10,7 +10,7 @@ from llm_workshop.serving.triton.interface import BUSY, PROMPT_TOO_LONG
 #: Our errors stand at the start, or behind "message: " where the Python backend puts words of its own before them.
 _BUSY = re.compile(rf"(?:^|message: ){re.escape(BUSY)}")
 _TOO_LONG = re.compile(rf"(?:^|message: ){re.escape(PROMPT_TOO_LONG)}(\d+) tokens, at most (\d+)")
-_UNKNOWN_MODEL = re.compile(r"unknown model|model .* is not found|is not ready|has no available versions", re.IGNORECASE)
+_UNKNOWN_MODEL = re.compile(r"unknown model|model .* is not (found|available)|is not ready|has no available versions", re.IGNORECASE)
 
 
 class UnreachableError(EngineError):

@@ -143,7 +143,7 @@ def _first(value: Any) -> Any:
 
 def _refusal(status: int, body: bytes) -> WireError:
     try:
-        message = json.loads(body)["error"]
+        message = json.loads(body.removeprefix(b"data:"))["error"]  # an event even where it is the whole answer
     except (ValueError, KeyError, TypeError):
         message = body.decode("utf-8", "replace")[:300] or f"HTTP status {status}"
     return WireError(str(message), _STATUS.get(status, "INTERNAL"))

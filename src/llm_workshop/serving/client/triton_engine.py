@@ -46,7 +46,7 @@ class TritonEngine:
         """Go on writing after ``text``; see ChatEngine."""
         info = self.info()
         chat_text = self._chat_text(info)
-        plain = chat_text.strip(text)
+        plain = chat_text.without_special(text)
 
         def prompt(limit: int) -> tuple[str, int]:
             if (n_tokens := chat_text.count(plain)) > limit:

@@ -54,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status, body):
         raw = json.dumps(body).encode() if body else b""
+        if self.command == "POST" and status != 200:
+            raw = b"data: " + raw + b"\n\n"  # as Triton does
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
