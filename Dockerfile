@@ -4,6 +4,7 @@
 #   a Triton server without a GPU: docker build --target triton .
 # `make image` chooses and passes the uid and gid of whoever builds. Needs BuildKit (Docker 20.10 or later).
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG SERVING_GPU_BASE=nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3
 
 # --- base: what every environment of the workshop needs from the system ------------------------------
 FROM ${BASE_IMAGE} AS base
@@ -99,3 +100,35 @@ USER ${HOST_UID}:${HOST_GID}
 # Triton's HTTP, gRPC and metrics; the OpenAI-compatible endpoint.
 EXPOSE 8000 8001 8002 8080
 CMD ["workshop", "serve", "--only", "triton"]
+
+# --- serving-gpu: TensorRT-LLM behind Triton ------------------------------------------------------------
+# The base has both, tested together: Triton 25.12 with its Python backend, TensorRT-LLM 1.1, Python 3.12, CUDA 13.0.
+# Its Python backend uses the system's Python, so our package goes there, and nothing that the base ships may move.
+FROM ${SERVING_GPU_BASE} AS serving-gpu
+SHELL ["/bin/sh", "-eu", "-c"]
+USER root
+RUN --mount=type=secret,id=extra_ca \
+    if [ -s /run/secrets/extra_ca ]; then \
+        cp /run/secrets/extra_ca /usr/local/share/ca-certificates/extra-ca.crt; \
+        chmod 0644 /usr/local/share/ca-certificates/extra-ca.crt; \
+        update-ca-certificates; \
+    fi
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    python3 -m pip list --format=freeze --exclude-editable | grep -v ' @ ' > /tmp/installed.txt; \
+    python3 -m pip install --break-system-packages --constraint /tmp/installed.txt \
+        psutil regex rich fastapi uvicorn prometheus_client "tritonclient[grpc]"; \
+    rm /tmp/installed.txt
+WORKDIR /workspace
+COPY . /workspace
+RUN python3 -m pip install --break-system-packages --no-deps --no-build-isolation -e .
+RUN python3 -c "import importlib.util as u, llm_workshop.serving.tensorrt_llm.engine; assert u.find_spec('tensorrt_llm'), 'the base has no TensorRT-LLM'"
+ARG HOST_UID=1000
+ARG HOST_GID=1000
+RUN mkdir -p /home/workshop/.cache; chown -R "$HOST_UID:$HOST_GID" /home/workshop /workspace; chmod -R 0777 /home/workshop
+ENV WORKSHOP_CONTAINER=1 \
+    HOME=/home/workshop \
+    USER=workshop \
+    PYTHONUNBUFFERED=1
+USER ${HOST_UID}:${HOST_GID}
+EXPOSE 8000 8001 8002 8080
+CMD ["workshop", "serve", "--only", "triton", "--scale", "gpu", "serving.engine=tensorrt_llm", "serving.device=cuda"]

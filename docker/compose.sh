@@ -1,6 +1,8 @@
 #!/bin/sh
 # docker compose over docker-compose.yml, as the present user; takes the plugin or the older docker-compose.
 # Takes the services of the gpu profile where the engine can use a GPU, of the cpu profile elsewhere.
+#
+# PROFILES   other profiles instead: "serving", "serving monitoring" (serving becomes serving-gpu on a GPU)
 set -eu
 cd "$(dirname "$0")/.."
 DOCKER=${DOCKER:-docker}
@@ -20,6 +22,15 @@ if [ "${DEVICE:-auto}" = gpu ] || { [ "${DEVICE:-auto}" = auto ] && nvidia-smi -
     "$DOCKER" info --format '{{json .Runtimes}}' | grep -q nvidia; }; then
     profile=gpu
 fi
+case ${1:-} in
+    down | logs | ps) profiles="$profile serving serving-gpu monitoring" ;; # whatever runs
+    *) profiles=${PROFILES:-$profile} ;;
+esac
+options=
+for name in $profiles; do
+    if [ "$name" = serving ] && [ "$profile" = gpu ] && [ "${1:-}" != down ]; then name=serving-gpu; fi
+    options="$options --profile $name"
+done
 export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1
-# shellcheck disable=SC2086  # two words on purpose
-exec $compose --profile "$profile" "$@"
+# shellcheck disable=SC2086  # words on purpose
+exec $compose $options "$@"

@@ -33,6 +33,13 @@ case $device in
     *) fail "DEVICE=$device is unknown: use auto, cpu or gpu" ;;
 esac
 image=${IMAGE:-llm-workshop}:$device
+target=workshop
+# These start a Triton server of their own, which an image of its own has; with a GPU it computes on the CPU all the
+# same: `make serve` takes the image with TensorRT-LLM.
+case "$*" in
+    *week8-serve* | *week8-loadtest*)
+        target=triton image=${IMAGE:-llm-workshop}:triton device=cpu base=${BASE_IMAGE:-python:3.11-slim-bookworm} ;;
+esac
 
 # The user in the container is the user outside, so that what it writes is theirs. A rootless engine maps
 # the container's root to that user by itself.
@@ -45,8 +52,8 @@ fi
 
 # --- build, unless the image at hand was made from the same inputs ---------------------------------
 inputs() {
-    echo "$base $uid $gid ${EXTRA_APT:-}"
-    cat Dockerfile .dockerignore pyproject.toml environments/core.txt environments/install.py
+    echo "$base $uid $gid ${EXTRA_APT:-} $target"
+    cat Dockerfile .dockerignore pyproject.toml environments/core.txt environments/triton.txt environments/install.py
     for file in docker/tiktoken/*; do echo "$file"; cat "$file"; done
     if [ -n "${EXTRA_CA:-}" ]; then cat "$EXTRA_CA"; fi
 }
@@ -54,7 +61,7 @@ digest=$(inputs | cksum | tr ' ' '-')
 present=$("$DOCKER" image inspect --format '{{index .Config.Labels "workshop.inputs"}}' "$image" 2>/dev/null || true)
 if [ "$present" != "$digest" ]; then
     echo "building $image on $base (the first time takes minutes)" >&2
-    DOCKER_BUILDKIT=1 "$DOCKER" build --target workshop --tag "$image" --label "workshop.inputs=$digest" \
+    DOCKER_BUILDKIT=1 "$DOCKER" build --target "$target" --tag "$image" --label "workshop.inputs=$digest" \
         --build-arg "BASE_IMAGE=$base" --build-arg "HOST_UID=$uid" --build-arg "HOST_GID=$gid" \
         --build-arg "EXTRA_APT=${EXTRA_APT:-}" ${EXTRA_CA:+--secret "id=extra_ca,src=$EXTRA_CA"} . >&2 ||
         fail "docker build failed (its message is above); RUN=local works without an image"
@@ -72,10 +79,12 @@ if [ "$device" = gpu ]; then add --gpus all --ipc=host --ulimit memlock=-1 --uli
 port=${PORT:-7860}
 case "$*" in
     *demo* | *chat*) if [ "${SERVE:-1}" != 0 ]; then add --publish "127.0.0.1:$port:$port"; fi ;;
+    *week8-serve*)
+        for each in "$port" 8000 8001 8002 8080; do add --publish "127.0.0.1:$each:$each"; done ;;
     *jupyter*) add --publish 127.0.0.1:8888:8888 ;;
 esac
 for name in SCALE DATA SEED ARGS FORCE SERVE PORT HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \
-    JUPYTER_TOKEN HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+    JUPYTER_TOKEN WORKSHOP_API_KEY HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     if [ -n "$(printenv "$name" || true)" ]; then add --env "$name"; fi
 done
 set -- --env "WORKSHOP_HOST_DOCKER=$engine" "$image" "$@"

@@ -288,19 +288,43 @@ def test_no_python_is_one_line_with_the_cure(repository, tmp_path):
 def test_compose_services_and_their_ports(repository):
     compose = yaml.safe_load((repository / "docker-compose.yml").read_text())
     services = compose["services"]
-    assert set(services) == {f"{name}{device}" for name in ("workshop", "jupyter", "chat") for device in ("", "-gpu")}
+    shells, serving = ("workshop", "jupyter", "chat"), ("triton", "gateway", "page")
+    assert set(services) == {f"{name}{device}" for name in (*shells, *serving) for device in ("", "-gpu")} | {"prometheus", "grafana"}
     for name, service in services.items():
-        gpu = name.endswith("-gpu")
-        assert service["profiles"] == ["gpu" if gpu else "cpu"]
-        assert service["image"].endswith(":gpu" if gpu else ":cpu")
-        assert ("nvcr.io" in service["build"]["args"]["BASE_IMAGE"]) == gpu
         assert service["healthcheck"]["test"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-        if gpu:
-            assert service["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
-            assert service["ipc"] == "host" and service["ulimits"] == {"memlock": -1, "stack": 67108864}
         if not name.startswith("workshop"):
             assert service["ports"]
+    for name in shells:
+        for device in ("cpu", "gpu"):
+            service = services[name if device == "cpu" else f"{name}-gpu"]
+            assert service["profiles"] == [device] and service["image"].endswith(f":{device}")
+            assert ("nvcr.io" in service["build"]["args"]["BASE_IMAGE"]) == (device == "gpu")
+    for name in ("triton-gpu", *(f"{name}-gpu" for name in shells)):
+        assert services[name]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+        assert services[name]["ipc"] == "host" and services[name]["ulimits"] == {"memlock": -1, "stack": 67108864}
+
+
+def test_compose_services_that_serve(repository):
+    services = yaml.safe_load((repository / "docker-compose.yml").read_text())["services"]
+    stages = re.findall(r"^FROM \S+ AS (\S+)", (repository / "Dockerfile").read_text(), re.MULTILINE)
+    for device in ("", "-gpu"):
+        triton = services[f"triton{device}"]
+        assert triton["build"]["target"] in stages and triton["image"].endswith(triton["build"]["target"])
+        assert "serving.host=0.0.0.0" in triton["command"][-1] and "/v2/health/ready" in triton["healthcheck"]["test"][-1]
+        for name in ("gateway", "page"):
+            assert services[f"{name}{device}"]["depends_on"] == {f"triton{device}": {"condition": "service_healthy"}}
+            assert f"--only {name}" in services[f"{name}{device}"]["command"][-1]
+        for name in ("triton", "gateway", "page"):
+            service = services[f"{name}{device}"]
+            assert service["profiles"] == [f"serving{device}"] and service["restart"] == "unless-stopped"
+            assert service["environment"]["WORKSHOP_API_KEY"] == "${WORKSHOP_API_KEY:-}"
+    assert services["triton-gpu"]["networks"]["default"]["aliases"] == ["triton"], "the others and Prometheus ask this name"
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["monitoring"]
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", services[name]["image"]), "pinned"
+        sources = [volume.split(":")[0] for volume in services[name]["volumes"] if volume.startswith("./")]
+        assert sources and all((repository / source).exists() for source in sources)
 
 
 def test_env_example_has_the_variables_of_compose(repository):
