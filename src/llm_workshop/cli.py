@@ -60,6 +60,13 @@ def generate(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def chat(settings: Settings, options: argparse.Namespace) -> int:
+    """Talk with the served model in the terminal; `echo 안녕 | workshop chat` prints the answer alone."""
+    from llm_workshop.serving.terminal.command import chat as terminal_chat
+
+    return terminal_chat(settings, options.url, options.model, options.once)
+
+
 def page(settings: Settings, options: argparse.Namespace) -> int:
     """Open the chat page (127.0.0.1:7860 unless chat.host and chat.port say otherwise)."""
     from llm_workshop.serving.serve import check_address, serve
@@ -132,7 +139,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
-    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, page, serve, feedback, report, doctor)
+    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor)
 }
 
 
@@ -159,6 +166,10 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("action", choices=("show", "export"), help="count the ratings, or write training data")
             sub.add_argument("--out", metavar="FILE", help="JSON lines: pairs in FILE, rated answers in NAME.rated.jsonl")
         add_dials(sub)
+        if name == "chat":
+            sub.add_argument("--url", help="the server: HOST:PORT (gRPC) or http://HOST:PORT; default: this machine's")
+            sub.add_argument("--model", help="name of the model on the server (default: tensorrt_llm)")
+            sub.add_argument("--once", metavar="TEXT", help="ask this one question, print the answer alone")
         if name == "page":
             sub.add_argument("--check-port", action="store_true", help="only try whether the page's port is free")
         if name == "serve":

@@ -21,6 +21,13 @@ def clean(text: str | None) -> str:
     return _UNWANTED.sub("", text).replace(REPLACEMENT, "").strip()
 
 
+def visible(piece: str) -> str:
+    """A piece of a model's answer without what a screen should not get: control characters (a terminal obeys them),
+    halves of surrogate pairs, U+FFFD."""
+    piece = piece.encode("utf-8", "ignore").decode("utf-8").replace("\r", "").replace(REPLACEMENT, "")
+    return _UNWANTED.sub("", piece)
+
+
 def content_text(content: object) -> str:
     """The text of a message's content: a string, or the list of parts that Gradio makes of it."""
     if isinstance(content, str):

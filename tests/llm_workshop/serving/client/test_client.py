@@ -9,12 +9,11 @@ import time
 
 import grpc
 import pytest
+from support.fake_triton import INFO, FakeTriton, fails, outputs, words
 
 from llm_workshop.serving.client import Retry, Timeouts, TritonClient, UnreachableError
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError, Sampling
 from llm_workshop.serving.triton.interface import INPUTS
-
-from .fake_triton import INFO, FakeTriton, fails, outputs, words
 
 BUSY = fails("busy: 8 requests run and 32 wait", grpc.StatusCode.UNAVAILABLE)
 

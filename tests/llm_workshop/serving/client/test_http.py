@@ -9,12 +9,11 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.fake_triton import INFO, FakeTriton, words
 
 from llm_workshop.serving.client import Retry, Timeouts, TritonClient
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError, Sampling
 from llm_workshop.serving.triton.interface import INPUTS, MODEL_INFO, MODEL_NAME, OUTPUTS
-
-from .fake_triton import INFO, FakeTriton, words
 
 MODEL = f"/v2/models/{MODEL_NAME}"
 

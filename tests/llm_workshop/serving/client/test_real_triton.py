@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from support.triton_stack import ANSWER, QUESTION, answer_in_process
+from support.triton_stack import ANSWER, CONTEXT, QUESTION, answer_in_process
 
 from llm_workshop.serving.client import Retry, TritonClient, TritonEngine
 from llm_workshop.serving.engine import EngineError, PromptTooLongError, Sampling
@@ -60,7 +60,7 @@ def test_a_conversation(engine, triton_stack):
     deltas = list(engine.stream(messages, GREEDY))
     in_process = triton_stack.in_process().stream([{"role": "user", "content": QUESTION}], GREEDY)
     assert text_of(deltas) == text_of(in_process) == ANSWER and deltas[-1].finish_reason == "stop"
-    assert engine.info().supports_chat and engine.info().context_length == 512
+    assert engine.info().supports_chat and engine.info().context_length == CONTEXT
 
 
 def test_the_prompt_has_the_length_that_the_server_counts(engine, client):
@@ -72,10 +72,11 @@ def test_the_prompt_has_the_length_that_the_server_counts(engine, client):
 
 
 def test_errors(client, engine):
-    with pytest.raises(PromptTooLongError, match="at most 508 fit"):
-        list(client.generate("가나다라 " * 300, Sampling(max_new_tokens=4)))
-    with pytest.raises(PromptTooLongError, match="at most 508 fit"):
-        list(engine.complete("가나다라 " * 300, Sampling(max_new_tokens=4)))
+    long = "가나다라 " * CONTEXT
+    with pytest.raises(PromptTooLongError, match=f"at most {CONTEXT - 4} fit"):
+        list(client.generate(long, Sampling(max_new_tokens=4)))
+    with pytest.raises(PromptTooLongError, match=f"at most {CONTEXT - 4} fit"):
+        list(engine.complete(long, Sampling(max_new_tokens=4)))
     assert client.is_live() and client.is_ready()
     client.model = "other"
     assert not client.is_ready()

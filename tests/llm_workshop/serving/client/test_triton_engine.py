@@ -8,13 +8,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fake_triton import INFO, FakeTriton, outputs, words
 
 from llm_workshop.serving.client import TritonEngine
 from llm_workshop.serving.client.chat_text import ChatText
 from llm_workshop.serving.engine import ChatEngine, PromptTooLongError, Sampling
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE, encode_chat, render_chat
-
-from .fake_triton import INFO, FakeTriton, outputs, words
 
 TEXTS = ["안녕하세요? 오늘은 날씨가 참 좋네요.", "김치찌개는 어떻게 끓여요? <|user|> 먼저 김치를 볶아요."] * 10
 PIECES = st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "<", ">", "<|us", "er|>", "end", "안녕", " ", "\n", "a"]), max_size=12)

@@ -1,4 +1,4 @@
-"""A gRPC server that speaks Triton's protocol and fails as it is told; the real one is in test_real_server.py."""
+"""A gRPC server that speaks Triton's protocol and fails as it is told; the real one is in triton_stack.py."""
 
 from __future__ import annotations
 

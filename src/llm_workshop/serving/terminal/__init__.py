@@ -1,0 +1,1 @@
+"""`workshop chat`: a conversation with the served model in the terminal."""
