@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prove the containers on a real Docker engine: build the unchanged Dockerfile, run the smoke demo as an
 # ordinary user without a network, bring up the services and ask their pages, build on a base that has its
-# own torch, bring up the dev container. Takes the engine that is there; as root on Debian it starts one.
+# own torch, serve the smoke model and kill its engine, bring up the dev container. Takes the engine that is there; as root on Debian it starts one.
 # Without any it says so and succeeds. Logs stay in build/container-test; the last line counts.
 # shellcheck disable=SC2317,SC2016  # functions are called by name through check; Go templates are not shell
 set -euo pipefail
@@ -18,7 +18,8 @@ made_user=
 DEVCONTAINER_CLI=0.89.0
 test_uid=12345
 project=workshop-test
-page_port=17860 jupyter_port=18888
+page_port=17860 jupyter_port=18888 api_port=18080
+export TRITON_HTTP_PORT=18000 TRITON_GRPC_PORT=18001 TRITON_METRICS_PORT=18002 API_PORT=$api_port
 
 say() { printf '%s\n' "$*"; }
 skip_all() {
@@ -34,7 +35,7 @@ tear_down() {
         { "$DOCKER" ps --all --quiet --filter "label=com.docker.compose.project=$project"
           "$DOCKER" ps --all --quiet --filter "label=devcontainer.local_folder=$work/checkout"
         } | xargs --no-run-if-empty "$DOCKER" rm --force --volumes > /dev/null 2>&1
-        "$DOCKER" volume rm --force "${project}_cache" llm-workshop-test-cache > /dev/null 2>&1
+        "$DOCKER" volume rm --force "${project}_cache" "${project}_prometheus" "${project}_grafana" llm-workshop-test-cache > /dev/null 2>&1
         "$DOCKER" network rm "${project}_default" > /dev/null 2>&1
         # What is kept is the cache of the next run: the base images and BuildKit's own.
         "$DOCKER" image prune --force > /dev/null 2>&1
@@ -164,7 +165,7 @@ fi
 export BASE_IMAGE
 
 # The images of an earlier run go, so that this one builds; the layers that are still right come from the cache.
-"$DOCKER" image rm "$IMAGE:cpu" "$IMAGE:gpu" > /dev/null 2>&1 || true
+"$DOCKER" image rm "$IMAGE:cpu" "$IMAGE:gpu" "$IMAGE:triton" > /dev/null 2>&1 || true
 
 # --- build -------------------------------------------------------------------------------------------------
 check "make image builds the unchanged Dockerfile" user make image RUN=docker
@@ -215,10 +216,10 @@ check "make doctor finds no problem and the front door's tests pass inside" insi
 export CHAT_PORT=$page_port JUPYTER_PORT=$jupyter_port JUPYTER_TOKEN=test-token-$RANDOM SCALE=smoke
 check "compose file is valid" user env DEVICE=cpu docker/compose.sh config --quiet
 check "compose file is valid with the gpu profile" user env DEVICE=gpu docker/compose.sh config --quiet
-services_healthy() {
-    user docker/compose.sh up --detach chat jupyter
+check "compose file is valid with the profiles that serve" user env DEVICE=gpu PROFILES="serving monitoring" docker/compose.sh config --quiet
+services_healthy() { # SERVICE...: those that are up become healthy
     local service id state
-    for service in chat jupyter; do
+    for service in "$@"; do
         id=$("$DOCKER" ps --quiet --filter "label=com.docker.compose.project=$project" \
             --filter "label=com.docker.compose.service=$service")
         for _ in $(seq 90); do
@@ -231,7 +232,8 @@ services_healthy() {
         [ "$state" = "running healthy" ] || { "$DOCKER" logs --tail 40 "$id"; return 1; }
     done
 }
-check "compose brings up chat and jupyter, both healthy" services_healthy
+up_and_healthy() { user docker/compose.sh up --detach chat jupyter && services_healthy chat jupyter; }
+check "compose brings up chat and jupyter, both healthy" up_and_healthy
 if [ "$ok" = 1 ]; then
     chat_page() { curl --fail --silent --show-error --max-time 20 "http://127.0.0.1:$page_port/" | grep --ignore-case gradio > /dev/null; }
     check "the chat page answers" chat_page
@@ -245,11 +247,53 @@ if [ "$ok" = 1 ]; then
         local addresses
         addresses=$("$DOCKER" ps --filter "label=com.docker.compose.project=$project" --format '{{.Ports}}')
         say "$addresses"
+        [ -n "$addresses" ]
         ! grep -E '(0\.0\.0\.0|\[?::\]?):[0-9]+->' <<< "$addresses"
     }
     check "ports are on 127.0.0.1 only" loopback_only
 fi
 user docker/compose.sh down --volumes > "$logs/compose-down.log" 2>&1 || true
+
+# --- the serving stack, on a Triton server of its own image ----------------------------------------------------
+builds_triton() {
+    user env PROFILES=serving docker/compose.sh build triton
+    in_image "$IMAGE:triton" python -c '
+from llm_workshop.serving.triton.installation import find_installation
+assert str(find_installation().environment) == "/opt/triton"'
+    say "size: $("$DOCKER" image inspect --format '{{.Size}}' "$IMAGE:triton") bytes"
+}
+check "the image with a Triton server builds" builds_triton
+if [ "$ok" = 1 ] && [ -f artifacts/smoke/base-model/model.safetensors ]; then
+    export PROFILES=serving
+    serving_healthy() { user docker/compose.sh up --detach && services_healthy triton gateway page; }
+    check "compose brings up Triton, the endpoint and the page, all healthy" serving_healthy
+fi
+if [ "$ok" = 1 ] && [ "${PROFILES:-}" = serving ]; then
+    triton=$("$DOCKER" ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=triton")
+    check "these ports are on 127.0.0.1 only too" loopback_only
+    # shellcheck disable=SC2016
+    kill_engine='import json, os, signal
+[engine] = json.load(open("artifacts/smoke/serving/service-triton.json"))["parts"]["triton"]["engine_pids"]
+os.kill(engine, signal.SIGKILL)'
+    served() {
+        "$repository/.venv/bin/python" "$repository/tests/container/ask_serving.py" "$api_port" "$page_port" smoke \
+            "$DOCKER" exec "$triton" python -c "$kill_engine"
+        "$DOCKER" logs "$triton" 2>&1 | grep "ready again after"
+    }
+    if [ -x "$repository/.venv/bin/python" ]; then
+        check "OpenAI's client and Chromium are answered, again after kill -9 of the engine" served
+    else
+        say "skip  asking the serving stack: no .venv here (make install RUN=local)"
+    fi
+    serving_down() {
+        local since=$SECONDS
+        user docker/compose.sh down
+        [ $((SECONDS - since)) -le 30 ] # ended by themselves, not killed after the grace period
+        [ -z "$(find artifacts/smoke/serving -name 'service*.json')" ]
+    }
+    check "compose takes it down cleanly" serving_down
+fi
+unset PROFILES
 
 # --- a base that has its own torch, like NGC's -----------------------------------------------------------------
 keeps_torch() {
