@@ -53,22 +53,35 @@ def create_app(
     limits, metrics = limits or Limits(), Metrics()
     # No page of documentation: FastAPI's loads its scripts from the network.
     app = FastAPI(title="LLM workshop gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(_Routes(Models(engines, ready), limits, metrics).router())
+    routes = _Routes(Models(engines, ready), limits, metrics)
+    app.state.stop_answers = routes.stop_answers
+    app.include_router(routes.router())
     for router in extra_routers:
         app.include_router(router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
-    if cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"])
     app.add_middleware(Gate, keys=Keys(api_key), limits=limits, metrics=metrics, allowed_hosts=allowed_hosts)
+    if cors_origins:
+        # Outermost: a browser's preflight carries no key, and it must be let read our refusals.
+        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"])
     return app
 
 
 class _Routes:
     def __init__(self, models: Models, limits: Limits, metrics: Metrics):
         self.models, self.limits, self.metrics = models, limits, metrics
-        self.n_running = 0
+        self.pumps: set[Pump] = set()
+
+    @property
+    def n_running(self) -> int:
+        """Answers in progress, those included whose client has left and whose engine has not noticed yet."""
+        return len(self.pumps)
+
+    def stop_answers(self) -> None:
+        """End all answers in progress with an error; called when the server stops."""
+        for pump in self.pumps:
+            pump.fail(ApiError("the server is stopping: send the request again later", 503, code="stopping", retry_after=5))
 
     def router(self) -> APIRouter:
         router = APIRouter()
@@ -134,14 +147,14 @@ class _Routes:
         in_flight = self.metrics.in_flight.labels(request.model)
 
         def ended() -> None:
-            self.n_running -= 1
+            self.pumps.discard(pump)
             in_flight.dec()
 
-        self.n_running += 1
-        in_flight.inc()
         pump = Pump(
             lambda: start(sampling), buffered=self.limits.buffered, stall_seconds=self.limits.stall_seconds, on_end=ended
         )
+        self.pumps.add(pump)  # before ``ended`` can run: that comes through this event loop
+        in_flight.inc()
         fingerprint = f"fp_{info.commit}" if info is not None and info.commit else None
         return Answer(request, pump, Form(request, fingerprint), record, self.metrics, self.limits.answer_seconds)
 
@@ -152,7 +165,7 @@ async def _api_error(http: HttpRequest, error: ApiError) -> Response:
 
 async def _http_error(http: HttpRequest, error: HTTPException) -> Response:
     path = shown(http.url.path, 100)
-    texts = {404: f"There is nothing at {path}.", 405: f"{http.method[:20]} is not for {path}."}
+    texts = {404: f"There is nothing at {path}: use /v1/models, /v1/chat/completions or /v1/completions.", 405: f"{http.method[:20]} is not for {path}."}
     response = ApiError(texts.get(error.status_code, str(error.detail)), error.status_code).response()
     response.headers.update(error.headers or {})
     return response

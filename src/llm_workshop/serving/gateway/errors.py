@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -62,8 +63,7 @@ def from_engine(error: BaseException) -> ApiError:
 
 def json_bytes(value: Any) -> bytes:
     """Compact UTF-8 JSON: Hangul as it is.  Half a surrogate pair, which UTF-8 has not, becomes its JSON escape."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "backslashreplace")
+    return _JSON.encode(value).encode("utf-8", "backslashreplace")
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -48,6 +48,11 @@ class Pump:
         self._cancelled.set()
         self._room.release()
 
+    def fail(self, error: Exception) -> None:
+        """End the answer; the reader gets ``error`` after what there is already.  For the event loop's thread."""
+        self.cancel()
+        self._queue.put_nowait(error)
+
     def _run(self) -> None:
         try:
             deltas = self._start()

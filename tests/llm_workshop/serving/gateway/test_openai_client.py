@@ -70,6 +70,14 @@ def test_a_streamed_chat_answer(url):
     assert last.choices == [] and last.usage.total_tokens == 12
 
 
+def test_the_clients_stream_helper_puts_the_answer_together(url):
+    with client(url).chat.completions.stream(model="tiny", messages=HELLO) as stream:
+        events = list(stream)
+        answer = stream.get_final_completion()
+    assert any(event.type == "content.done" for event in events)
+    assert answer.choices[0].message.content == TEXT
+
+
 def test_without_include_usage_no_chunk_speaks_of_it(url):
     chunks = list(client(url).chat.completions.create(model="tiny", messages=HELLO, stream=True))
     assert all(chunk.choices and "usage" not in chunk.model_dump(exclude_unset=True) for chunk in chunks)
