@@ -235,8 +235,12 @@ footer {{ display: none !important; }}
 .dark #sampling {{ --neutral-200: var(--line); }}
 #sampling input[type=range]::-webkit-slider-thumb {{ border: 1px solid var(--line); }}
 #sampling .min_value, #sampling .max_value {{ display: none; }}
-#models {{ flex: none; border: 1px solid var(--line); border-radius: 16px; background: var(--card); padding: .7rem 1.1rem .8rem; }}
-#models label > span {{ font-size: .88rem; font-weight: 700; color: var(--ink); }}
+#panel > .form {{ flex: none; border: 0; background: none; box-shadow: none; border-radius: 0; overflow: visible; }}
+#panel #models {{ border: 1px solid var(--line) !important; border-radius: 16px !important; background: var(--card); padding: .8rem 1.1rem .95rem; }}
+#models span[data-testid=block-info] {{ margin: 0 0 .45rem; font-size: .95rem; font-weight: 700; color: var(--ink); }}
+#models .wrap:has(> .wrap-inner) {{ border: 1px solid var(--line); border-radius: 9px; background: none; box-shadow: none; }}
+#models .wrap-inner {{ padding: .1rem .35rem .1rem .2rem; }} #models input {{ font-size: .9rem; color: var(--ink); cursor: pointer; }}
+#models .wrap:focus-within {{ border-color: var(--accent); }}
 #more {{ border: 0; border-top: 1px solid var(--line); border-radius: 0; background: none; padding: .7rem 0 0; margin-top: .9rem; }}
 #more .label-wrap {{ font-weight: 500; font-size: .88rem; color: var(--soft); }}
 #seed input, #seed textarea, #stops textarea {{ border: 1px solid var(--line); border-radius: 9px; font-size: .88rem; padding: .4rem .7rem; margin-top: .35rem; background: none; }}
