@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.gateway import serving
 
 from llm_workshop.corpora.catalogue import CATALOGUE
 from llm_workshop.settings import SCALES, load_settings
@@ -77,6 +78,7 @@ def test_the_python_examples_run(tmp_path, capsys):
     """The snippets of both READMEs, on a tiny model in place of the laptop's."""
     from llm_workshop.artifacts import Artifacts
     from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
+    from llm_workshop.serving.scratch_engine import ScratchEngine
 
     overrides = ["corpus.megabytes=0.1", "tokenizer.vocab_size=300", "model.context_length=256", "model.n_layers=1",
                  "model.d_model=32", "pretrain.steps=1", "pretrain.batch_size=2", "pretrain.eval_batches=1"]
@@ -84,8 +86,9 @@ def test_the_python_examples_run(tmp_path, capsys):
     for build in (build_corpus, build_tokenizer, build_tokens, build_base_model):
         build(artifacts)
     english, korean = (re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL) for name in ("README.md", "README.ko.md"))
-    assert english == korean and len(english) == 2
-    for snippet in english:
-        code = snippet.replace("artifacts/laptop/base-model", str(artifacts.path("base-model")))
-        exec(compile(code, "README.md", "exec"), {})
+    assert english == korean and len(english) == 3
+    with serving({"laptop": ScratchEngine.from_artifacts(artifacts)}) as url:
+        for snippet in english:
+            code = snippet.replace("artifacts/laptop/base-model", str(artifacts.path("base-model")))
+            exec(compile(code.replace("http://127.0.0.1:8080", url), "README.md", "exec"), {})
     assert "<|assistant|>" in capsys.readouterr().out
