@@ -184,7 +184,7 @@ class Answer(Response):
         return {"dropped_messages": self.dropped} if self.dropped else {}
 
     def _failed(self, error: Exception) -> ApiError:
-        told = from_engine(error)
+        told = from_engine(error, "messages" if self.form.chat else "prompt")
         if told.status == 500:
             log.error("answer %s failed", self.record.request_id, exc_info=error)
         self.record.outcome = told.code or "error"

@@ -46,12 +46,12 @@ class ApiError(Exception):
         return json_response(self.body(), self.status, headers)
 
 
-def from_engine(error: BaseException) -> ApiError:
+def from_engine(error: BaseException, prompt_name: str = "messages") -> ApiError:
     """What a client is told about an engine's error; one that is none of the protocol's hides its text."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, PromptTooLongError):
-        return ApiError(str(error), param="messages", code="context_length_exceeded")
+        return ApiError(str(error), param=prompt_name, code="context_length_exceeded")
     if isinstance(error, BusyError):
         return ApiError(str(error), 503, code="busy", retry_after=1)
     if isinstance(error, EngineError):

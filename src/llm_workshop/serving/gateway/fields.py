@@ -9,6 +9,9 @@ from typing import Any
 
 from llm_workshop.serving.gateway.errors import ApiError, shown
 
+#: What these say when they ask for nothing.
+NEUTRAL = {"reasoning_effort": "none", "verbosity": "medium", "function_call": "none"}
+
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The object of a JSON body; raises ApiError for anything else, NaN and numbers of absurd length included."""
@@ -67,10 +70,10 @@ class Fields:
         """OpenAI's server refuses what it does not know, and so a typing mistake is not silently without effect.
 
         ``unsupported`` are parameters of theirs that ask for something this server has not, with what to do instead;
-        empty or neutral values of them (null, false, 0, [], {}) ask for nothing and pass.
+        empty values of them (null, false, 0, [], {}) and those of ``NEUTRAL`` ask for nothing and pass.
         """
         for name, value in self.values.items():
-            if name in unsupported and value:
+            if name in unsupported and value and value != NEUTRAL.get(name):
                 raise ApiError(
                     f"Unsupported parameter: '{name}'. {unsupported[name]}", param=name, code="unsupported_parameter"
                 )

@@ -66,7 +66,9 @@ def test_a_client_that_leaves_before_the_first_piece():
         with dial(url) as client:
             client.sendall(raw_request(CHAT | {"stream": True}))
             wait_until(lambda: in_flight(url) == 1)
-        engine.gate.set()  # cancelling takes effect with the engine's next piece
+        wait_until(lambda: metric(url, 'workshop_gateway_answers_total{model="tiny",outcome="cancelled"}') == 1)
+        assert in_flight(url) == 1, "the engine still has its place"
+        engine.gate.set()  # it notices with its next piece
         assert engine.closed.wait(3)
         wait_until(lambda: in_flight(url) == 0)
 
@@ -141,6 +143,15 @@ def test_a_head_that_drips_is_cut_after_its_time_also_on_a_used_connection():
                     except (ConnectionError, BrokenPipeError):
                         cut = True
                 assert cut and time.perf_counter() - begin < 3
+
+
+def test_a_client_that_leaves_while_it_sends_is_counted_as_499(caplog):
+    with serving(ScriptedEngine()) as url:
+        with dial(url) as client:
+            client.sendall(raw_request(CHAT)[:-5])
+            time.sleep(0.1)
+        wait_until(lambda: metric(url, 'workshop_gateway_requests_total{route="/v1/chat/completions",status="499"}') == 1)
+    assert "Traceback" not in caplog.text
 
 
 def test_a_slow_body_is_408():

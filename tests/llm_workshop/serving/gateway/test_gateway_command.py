@@ -136,7 +136,7 @@ def test_openai_client_to_gateway_to_triton(real):
     assert httpx.get(real.replace("/v1", "/health")).json()["status"] == "ok"
     with pytest.raises(openai.BadRequestError) as caught:
         asker.completions.create(model=model.id, prompt="바다 " * 5000, max_tokens=1)
-    assert caught.value.code == "context_length_exceeded"
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
 
 
 @pytest.mark.slow

@@ -115,7 +115,8 @@ def test_all_sampling_parameters_arrive(url, engine):
 
 def test_values_that_turn_a_parameter_off(url, engine):
     make = client(url).chat.completions.create
-    make(model="tiny", messages=HELLO, top_p=1, stop=None, extra_body={"top_k": -1, "min_p": 0, "tools": [], "logit_bias": {}})
+    make(model="tiny", messages=HELLO, top_p=1, stop=None, reasoning_effort="none",
+         extra_body={"top_k": -1, "min_p": 0, "tools": [], "logit_bias": {}})  # fmt: skip
     make(model="tiny", messages=HELLO, top_p=0, temperature=0, logprobs=False)
     (_, first), (_, second) = engine.requests
     assert (first.top_p, first.top_k, first.min_p, first.stop) == (None, None, None, ())
