@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import shutil
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,18 +71,14 @@ class Checkpoint:
             ValueError: weights that transformers cannot read.
         """
         import torch
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
-        if bars := logging.is_progress_bar_enabled():
-            logging.disable_progress_bar()
         try:
-            model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+            with quiet():
+                from transformers import AutoModelForCausalLM
+
+                model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"transformers cannot open {self.folder}: {error}") from None
-        finally:
-            if bars:
-                logging.enable_progress_bar()
         return model.eval()
 
     def copy_tokenizer(self, target: Path) -> None:
@@ -85,3 +86,16 @@ class Checkpoint:
         for name in TOKENIZER_FILES:
             if (source := self.folder / name).is_file():
                 shutil.copyfile(source, target / name)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars, warnings and notes: what went wrong is an exception, or checked by us."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_workshop.export.checkpoint import Checkpoint
+from llm_workshop.export.checkpoint import Checkpoint, quiet
 from llm_workshop.export.gguf_file import gguf_tensors
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def load_with_transformers(file: str | Path) -> PreTrainedModel:
         if config["model_type"] == "gpt2":  # transformers 5.23 reads the context length as n_ctx, which GPT-2 no longer has
             config["n_positions"] = config["n_ctx"]
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar, even for a moment's work
+        with quiet():  # a progress bar, even for a moment's work
             state = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model)["tensors"]
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"transformers cannot read {file}: {error}") from None

@@ -9,16 +9,13 @@ The output layer and the embeddings stay as they are.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_workshop.export.checkpoint import Checkpoint
+from llm_workshop.export.checkpoint import Checkpoint, quiet
 from scratch_llm.io import atomic_directory
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def quantize(checkpoint: Checkpoint, method: str, calibration: Sequence[torch.Te
         raise ValueError("no calibration tokens: without them the scales of activations are unknown")
     import torch
 
-    with _quiet():
+    with quiet():
         import modelopt.torch.quantization as mtq
 
         config = copy.deepcopy(getattr(mtq, METHODS[method].config))
@@ -104,7 +101,7 @@ def write_quantized(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path
     """Export a quantised model into an existing folder, with the tokenizer beside it.  It is of no use afterwards."""
     import torch
 
-    with _quiet():
+    with quiet():
         from modelopt.torch.export import export_hf_checkpoint
 
         export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=str(folder))
@@ -145,11 +142,3 @@ def _set_group_size(config: dict[str, Any], size: int) -> None:
         for part in values if isinstance(values, list) else [values]:
             if isinstance(part, dict) and isinstance(part.get("block_sizes"), dict) and -1 in part["block_sizes"]:
                 part["block_sizes"][-1] = size
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without ModelOpt's progress lines and its warning about the version of transformers; errors are exceptions."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import urllib.request
 from dataclasses import replace
 
 import gguf
@@ -26,6 +25,7 @@ from llm_workshop.export import (
 from llm_workshop.export.gguf_check import check_gguf, load_with_transformers, modelfile
 from llm_workshop.export.gguf_file import interleave_heads
 from llm_workshop.export.gguf_tokenizer import as_llama_cpp_reads, gguf_vocabulary
+from llm_workshop.export.llama_cpp import LlamaCpp, is_installed
 from scratch_llm.generation import SamplingConfig, generate_tokens
 from scratch_llm.models import load_model
 from scratch_llm.tokenizers import render_chat
@@ -220,50 +220,54 @@ def test_the_modelfile_ends_answers_where_our_engine_does(llama):
 # ------------------------------------------------------------------ by the program that the file is for
 
 
-def start_llama_cpp(file):
-    """llama.cpp's own server with a file, and a function that asks it; xllamacpp bundles it."""
-    xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp is not installed (pip install xllamacpp)")
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path, parameters.n_ctx, parameters.n_gpu_layers, parameters.port = str(file), 64, 0, 0
-    parameters.cpuparams.n_threads, parameters.n_parallel, parameters.warmup = 1, 1, False
-    server = xllamacpp.Server(parameters)
+@pytest.fixture
+def llama_cpp():
+    """A function that starts llama.cpp with a file."""
+    if not is_installed():
+        pytest.skip("llama.cpp is not installed (pip install xllamacpp)")
+    started = []
 
-    def ask(path, **body):
-        request = urllib.request.Request(server.listening_address + path, json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+    def start(file) -> LlamaCpp:
+        started.append(LlamaCpp(file, 64, threads=1))
+        return started[-1]
 
-    return ask  # the server ends with the last reference to it
-
-
-@pytest.fixture(scope="module")
-def llama_cpp(llama, tmp_path_factory):
-    file = tmp_path_factory.mktemp("gguf") / "model.gguf"
-    write_gguf(llama, file, "F32", pre_tokenizer="gpt-2")
-    return start_llama_cpp(file)
+    yield start
+    for server in started:
+        server.close()
 
 
 @pytest.mark.parametrize("name", LLAMA_CPP_PATTERNS)
-def test_llama_cpp_cuts_text_as_we_say_it_does(name, llama, tmp_path):
+def test_llama_cpp_cuts_text_as_we_say_it_does(name, llama, llama_cpp, tmp_path):
     write_gguf(llama, tmp_path / "m.gguf", "F16", pre_tokenizer=name)
-    ask, expected = start_llama_cpp(tmp_path / "m.gguf"), as_llama_cpp_reads(llama.tokenizer, name)
+    program, expected = llama_cpp(tmp_path / "m.gguf"), as_llama_cpp_reads(llama.tokenizer, name)
     for text in [*TEXTS[:3], "한글English섞기\n\n  둘째 줄\t123456789", "we'LL  don’t…  끝 ", "ㅋㅋㅋ가ㅎㅎ🙂🙂ñandú", "각"]:
-        assert ask("/tokenize", content=text)["tokens"] == expected.encode(text, allow_special=False), text
+        assert program.tokenize(text) == expected.encode(text, allow_special=False), text
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_llama_cpp_generates_our_tokens(kind, request, tmp_path):
+def test_llama_cpp_generates_our_tokens(kind, request, llama_cpp, tmp_path):
     checkpoint = request.getfixturevalue(kind)
     write_gguf(checkpoint, tmp_path / "m.gguf", "F32", pre_tokenizer="gpt-2")
-    ask, model, tokenizer = start_llama_cpp(tmp_path / "m.gguf"), load_model(checkpoint.folder).eval(), checkpoint.tokenizer
+    program, model, tokenizer = llama_cpp(tmp_path / "m.gguf"), load_model(checkpoint.folder).eval(), checkpoint.tokenizer
     for text in ("안녕하세요", "고양이가 GPU를", "It's 3"):
         ids = [tokenizer.eos_id, *tokenizer.encode(text, allow_special=False)]
         ours = generate_tokens(model, [ids], SamplingConfig(max_new_tokens=20, temperature=0))[0]
-        theirs = ask("/completion", prompt=text, n_predict=20, temperature=0, return_tokens=True)["tokens"]
+        theirs = program.continue_greedily(text, 20)
+        assert theirs == program.continue_greedily(ids, 20), "a text is begun as training documents are"
         ended = next((n for n, token in enumerate(ours) if token in tokenizer.special_tokens.ids), len(ours))
         assert ended > 5 and theirs[:ended] == ours[:ended]
 
 
-def test_llama_cpp_writes_conversations_as_we_do(llama_cpp):
+def test_llama_cpp_writes_conversations_as_we_do(llama, llama_cpp, tmp_path):
+    write_gguf(llama, tmp_path / "m.gguf", "Q8_0", pre_tokenizer="gpt-2")
     messages = [{"role": "system", "content": "짧게"}, {"role": "user", "content": "안녕?"}]
-    assert llama_cpp("/apply-template", messages=messages)["prompt"] == render_chat(messages, add_generation_prompt=True)
+    assert llama_cpp(tmp_path / "m.gguf").render(messages) == render_chat(messages, add_generation_prompt=True)
+
+
+def test_without_llama_cpp_the_cure_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("llm_workshop.export.llama_cpp.is_installed", lambda: False)
+    with pytest.raises(ValueError, match="pip install xllamacpp"):
+        LlamaCpp(tmp_path / "m.gguf", 64)
+    monkeypatch.setattr("llm_workshop.export.llama_cpp.is_installed", lambda: True)
+    with pytest.raises(ValueError, match="no GGUF file at"):
+        LlamaCpp(tmp_path / "m.gguf", 64)
