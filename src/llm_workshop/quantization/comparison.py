@@ -100,11 +100,11 @@ def check_methods(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def compare(
     folder: Path, model: LanguageModel, methods: Sequence[str], text: Text, group_size: int, *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = print, n_tokens: int = 33,
 ) -> list[Result]:
     """Results of bfloat16 and of ``methods``; then all that really compute in fewer bits are timed in turns.
 
-    ``folder``: of ``model``, for the libraries.  ``model``: bfloat16, on the CPU.
+    ``folder``: of ``model``, for the libraries.  ``model``: bfloat16, on the CPU.  ``n_tokens``: written at each timing.
     """
     works = [_judged(BASE, model, model, model_bytes(model), 0.0, text, _ours(model, text.prompt))]
     base = _Reference(model, works[0].result, text)
@@ -113,7 +113,7 @@ def compare(
         say(_line(works[-1].result))
     if any(name in PEERS for name in methods):
         works += _libraries(folder, [name for name in methods if name in PEERS], base, text, say)
-    _time(works)
+    _time(works, n_tokens)
     return [work.result for work in works]
 
 
@@ -216,7 +216,7 @@ def _theirs(model: Any, prompt: Tensor) -> Callable[[int], Any]:
     return generate
 
 
-def _time(works: Sequence[Work], n_tokens: int = 33, rounds: int = 5, budget: float = 25.0) -> None:
+def _time(works: Sequence[Work], n_tokens: int, rounds: int = 5, budget: float = 25.0) -> None:
     """Fills in the speeds.  Reading the prompt and one token is taken for prefill; the rest of the time is decoding."""
     room = [work for work in works if work.generate is not None]
     calls = {}

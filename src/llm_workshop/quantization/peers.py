@@ -73,7 +73,8 @@ def _torchao(folder: Path, _: Sequence[Tensor]) -> tuple[Any, int]:
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     model = load_plain(folder)
-    quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda layer, name: isinstance(layer, nn.Linear) and "lm_head" not in name)
+    wanted = {name for name, _ in _block_linears(model)}
+    quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda _, name: name in wanted)
     return model, held_bytes(model)
 
 

@@ -51,8 +51,8 @@ def outlier_plot(before: Tensor, after: Tensor, weight_before: Tensor, weight_af
         (weights, (weight_before, weight_after), "가중치: 열마다 가장 큰 |w|"),
     ):
         order = pair[0].argsort(descending=True)
-        axes.plot(pair[0][order], color=COLORS[1], label="앞")
-        axes.plot(pair[1][order], color=COLORS[0], linewidth=1.0, label="SmoothQuant 뒤")
+        axes.plot(pair[0][order], color=COLORS[1], label="원래")
+        axes.plot(pair[1][order], color=COLORS[0], linewidth=1.0, label="SmoothQuant를 거친 뒤")
         axes.set_title(title)
         axes.set_xlabel("채널 (처음 크기 순)")
         axes.set_ylim(bottom=0)
@@ -82,21 +82,26 @@ def trade_plot(results: Sequence[Result]) -> Figure:
 
 
 def _names(axes, points: Sequence[Result]) -> None:
-    """The names beside their points, moved apart up and down where they would cover each other."""
+    """The names to the right of their points; those of points that lie together stand together, in the points' order."""
     axes.margins(x=0.2, y=0.12)
     axes.autoscale_view()
-    placed: list[tuple[float, float]] = []
-    to_pixels = axes.transData.transform
-    for result in sorted(points, key=lambda r: r.loss_percent):
-        x, y = to_pixels((result.megabytes, result.loss_percent))
-        spot = y
-        while any(abs(px - x) < 130 and abs(py - spot) < 13 for px, py in placed):
-            spot += 13
-        placed.append((x, spot))
+    places = {id(result): axes.transData.transform((result.megabytes, result.loss_percent)) for result in points}
+    groups: list[list[Result]] = []
+    for result in sorted(points, key=lambda r: -r.loss_percent):
+        x, y = places[id(result)]
+        for group in groups:
+            if any(abs(places[id(other)][0] - x) < 50 and abs(places[id(other)][1] - y) < 36 for other in group):
+                group.append(result)
+                break
+        else:
+            groups.append([result])
+    for group in groups:
+        rightmost = max(group, key=lambda r: r.megabytes)
+        middle = sum(places[id(result)][1] for result in group) / len(group) - places[id(rightmost)][1]
         axes.annotate(
-            result.title, (result.megabytes, result.loss_percent), xytext=(9, (spot - y) * 72 / axes.figure.dpi - 3),
-            textcoords="offset points", fontsize=8, color=INK,
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.5} if spot - y > 13 else None,
+            "\n".join(result.title for result in group), (rightmost.megabytes, rightmost.loss_percent),
+            xytext=(9, middle * 72 / axes.figure.dpi), textcoords="offset points", fontsize=8, color=INK, va="center",
+            linespacing=1.25,
         )  # fmt: skip
 
 
