@@ -81,7 +81,7 @@ print(f"{checkpoint.model_type}, 파라미터 {n_parameters:,}개, 어휘 {check
 report.section("1. 파일에 담기지 않는 것: 토크나이저의 정규식")
 exact = exact_pre_tokenizer(tokenizer)
 texts = [document.text for document in read_documents(artifacts.require("corpus") / "valid.jsonl")][:2000]
-HARD = ("전화번호는 01012345678입니다", "그는 we'll이라고 말했다", "한글English섞기ㅋㅋㅋ가", "첫째\n\n  둘째\t셋째", "가격은1234567원!!…“네”", "２０２４년 １１월")
+HARD = ("전화번호는 01012345678입니다", "그는 we'll이라고 말했다", "한글English섞기ㅋㅋㅋ가", "첫째\n\n  둘째\t셋째", "가격은1234567원!!…“네”", "비밀번호는 1010101010", "２０２４년 １１월")
 agreements = {name: agreement(tokenizer, name, texts) for name in LLAMA_CPP_PATTERNS}
 hard = {name: agreement(tokenizer, name, HARD) for name in LLAMA_CPP_PATTERNS}
 rows = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from itertools import pairwise
 
@@ -9,11 +11,14 @@ import pytest
 
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError, Sampling
 from llm_workshop.serving.tensorrt_llm import engine as engine_module
+from llm_workshop.serving.tensorrt_llm.stamp import StampError, present, write_stamp
 from llm_workshop.serving.triton.engine_settings import EngineSettings, load_engine
 from llm_workshop.serving.triton.job import Job, ServedEngine, Wishes
 from scratch_llm.generation import SamplingConfig, generate_tokens
 from scratch_llm.models import load_model
 from scratch_llm.tokenizers import ByteLevelBPE, StreamingDecoder
+
+from .conftest import Harness
 
 
 def expected(folder, text, **sampling):
@@ -191,3 +196,21 @@ def test_without_the_package_the_cure_is_named(folder, gpu, monkeypatch):
     settings = EngineSettings(model=folder, engine="tensorrt_llm")
     with pytest.raises(ValueError, match=r"no TensorRT-LLM here .*image 'serving-gpu'"):
         load_engine(settings, lambda job: None)
+
+
+def test_a_quantised_export_is_served_from_its_folder(start, fake, folder, tmp_path):
+    """ModelOpt leaves its own section in config.json; the stamp then asks what the GPU can run."""
+    export = tmp_path / "export-fp8"
+    shutil.copytree(folder, export)
+    config = json.loads((export / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}
+    (export / "config.json").write_text(json.dumps(config))
+    (export / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
+    write_stamp(export, present(export))
+    harness = Harness(export)
+    assert harness.wait(harness.submit()).finish_reason == "length"
+    assert fake.instances[-1]._values["model"] == str(export)
+    harness.engine.close()
+    (export / "tokenizer.json").write_text((export / "tokenizer.json").read_text() + "\n")
+    with pytest.raises(StampError, match=r"the checkpoint's digest \w{12} there, \w{12} here"):
+        Harness(export)
