@@ -56,7 +56,7 @@ const log = element.querySelector('.log'), W = props.words;
 // A random number for this tab: it joins ratings of one sitting and says nothing about the person.
 const tab = Array.from(crypto.getRandomValues(new Uint8Array(8)), b => b.toString(16).padStart(2, '0')).join('');
 const ratings = new Map();
-let rows = [], shown = { turns: [] };
+let rows = [], shown = { turns: [] }, atEnd = true;
 
 const ICONS = {
   copy: '<rect x="8" y="8" width="12" height="12" rx="2.5"/><path d="M16 8V6a2 2 0 0 0-2-2H6a2 2 0 0 0-2 2v8a2 2 0 0 0 2 2h2"/>',
@@ -164,6 +164,7 @@ async function rate(item, turn, rating, correction) {
 function say(item, text, wrong) {
   item.below.replaceChildren(make('p', wrong ? 'said wrong' : 'said', text));
   item.below.firstChild.setAttribute('role', wrong ? 'alert' : 'status');
+  item.below.scrollIntoView({ block: 'nearest' });
 }
 async function thumb(item, turn, rating) {
   const known = ratings.get(turn.id);
@@ -219,7 +220,7 @@ function welcome(hello) {
 
 function draw() {
   const value = props.value || { turns: [], hello: { examples: [] } }, turns = value.turns;
-  const near = log.scrollHeight - log.scrollTop - log.clientHeight < 90, before = rows.length;
+  const near = atEnd, before = rows.length;
   if (value.busy && !shown.busy) rows.forEach(closeEditor);
   shown = value;
   log.setAttribute('aria-busy', !!value.busy);
@@ -250,6 +251,9 @@ element.addEventListener('click', event => {
   const button = event.target.closest('.copy-code');
   if (button) copy(button.closest('.code').querySelector('code').textContent, button);
 });
+// A notice below makes the log smaller: whoever was reading its end goes on doing so.
+log.addEventListener('scroll', () => { atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 90; });
+new ResizeObserver(() => { if (atEnd) log.scrollTop = log.scrollHeight; }).observe(log);
 watch('value', draw);
 draw();
 """

@@ -116,7 +116,7 @@ footer {{ display: none !important; }}
 /* Conversation */
 #chat {{ flex: 1 1 0; min-height: 0; height: auto !important; border: 1px solid var(--line); border-radius: 18px;
   background: var(--card); overflow: hidden; padding: 0; }}
-#chat > div, #chat .html-container, #chat .html-container > div {{ height: 100%; }}
+#chat > div:has(.log), #chat div:has(> .log) {{ height: 100%; padding: 0; margin: 0; }}
 #chat .log {{ height: 100%; overflow-y: auto; overscroll-behavior: contain; padding: 1.2rem clamp(.9rem, 3vw, 2rem) .8rem; scrollbar-width: thin;
   display: flex; flex-direction: column; gap: .1rem; }}
 #chat .log:focus-visible {{ outline: 2px solid color-mix(in srgb, var(--accent) 45%, transparent); outline-offset: -3px; border-radius: 18px; }}
@@ -149,7 +149,7 @@ footer {{ display: none !important; }}
 #chat .editor {{ width: 100%; max-width: 34rem; margin: .1rem 0 .7rem; padding: .5rem; border: 1px solid var(--line); border-radius: 14px; background: var(--paper); }}
 #chat .editor:focus-within {{ border-color: var(--accent); box-shadow: 0 0 0 3px color-mix(in srgb, var(--accent) 16%, transparent); }}
 #chat .editor textarea {{ display: block; width: 100%; min-height: 2.6rem; resize: vertical; border: 0; outline: 0; background: none; color: var(--ink);
-  font: inherit; font-size: 1rem; line-height: 1.7; padding: .2rem .4rem; }}
+  font: inherit; font-size: 1rem; line-height: 1.7; padding: .2rem .4rem; word-break: keep-all; }}
 #chat .editor-title {{ margin: 0; padding: .1rem .4rem 0; font-size: .82rem; font-weight: 600; color: var(--soft); }}
 #chat .editor-bar {{ display: flex; justify-content: flex-end; gap: .4rem; padding-top: .3rem; }}
 #chat .editor-bar button {{ border: 0; border-radius: 10px; padding: .4rem .9rem; font-size: .88rem; font-weight: 600; cursor: pointer; }}
@@ -162,7 +162,7 @@ footer {{ display: none !important; }}
 #chat .markdown {{ white-space: normal; }}
 #chat .markdown > :first-child {{ margin-top: 0; }}
 #chat .markdown > :last-child {{ margin-bottom: 0; }}
-#chat .markdown :is(p, ul, ol, blockquote, .code, .table) {{ margin: .65rem 0; }}
+#chat .markdown :where(p, ul, ol, blockquote, .code, .table) {{ margin: .65rem 0; }}
 #chat .markdown :is(h1, h2, h3, h4, h5, h6) {{ margin: 1.1rem 0 .4rem; font-size: 1.05rem; font-weight: 700; line-height: 1.5; color: var(--ink); }}
 #chat .markdown h1 {{ font-size: 1.25rem; }} #chat .markdown h2 {{ font-size: 1.14rem; }}
 #chat .markdown ul {{ list-style: disc; padding-left: 1.4rem; }} #chat .markdown ol {{ list-style: decimal; padding-left: 1.6rem; }}

@@ -14,7 +14,7 @@ BOX = {CHAT: "메시지를 입력하세요", COMPLETE: "이어 쓸 글의 첫머
 EMPTY_ANSWER = "(모델이 아무것도 쓰지 않고 답을 마쳤습니다.)"
 BUSY = "기다리는 사람이 너무 많습니다. 잠시 뒤에 다시 보내 주세요."
 BROKEN = "답을 만들다가 오류가 났습니다. 터미널의 기록을 확인해 주세요."
-CUT_SHORT = "여기까지 쓴 글은 남겨 두었습니다. ‘다시 만들기’를 누르면 처음부터 다시 답합니다."
+CUT_SHORT = "쓰던 글은 남겨 두었습니다."
 
 #: Words in the conversation itself; the script reads them by these names.
 LOG = {
@@ -93,7 +93,7 @@ def notice(text: str) -> str:
 
 
 def engine_broke(detail: str) -> str:
-    return f"모델 서버가 답하지 못했습니다. 서버가 켜져 있는지 확인하고 다시 보내 주세요. ({detail})"
+    return f"모델 서버가 답하지 못했습니다. 서버를 확인하고 다시 보내 주세요. ({detail})"
 
 
 def refused(detail: str) -> str:
