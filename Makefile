@@ -133,7 +133,7 @@ ifeq ($(RUN),docker)
 .PHONY: serve
 serve:  # as services, each in a container of its own
 	@[ -e '$(RUN_FOLDER)/base-model/manifest.json' ] || docker/run.sh make base-model
-	@PROFILES=serving docker/compose.sh up --build $(ARGS)
+	@PROFILES=serving CHAT_PORT="$${CHAT_PORT:-$$PORT}" docker/compose.sh up --build
 CONTAINER_GOALS := $(filter-out $(HOST_GOALS) serve,$(MAKECMDGOALS))
 ifneq ($(CONTAINER_GOALS),)
 .PHONY: $(CONTAINER_GOALS)

@@ -313,6 +313,41 @@ def test_a_rootless_engine_maps_root_to_the_present_user(sandbox):
     assert words[words.index("--user") + 1] == "0:0"
 
 
+def test_serving_in_containers_is_compose(serving):
+    (serving / "Dockerfile").touch()
+    (serving / ".dockerignore").touch()
+    log = serving / "docker-calls"
+
+    def called(*arguments, **extra):
+        done = make(serving, *arguments, "SCALE=smoke", **fake_docker(serving), **extra)
+        assert done.returncode == 0, done.stderr
+        lines = log.read_text().splitlines()
+        log.unlink()
+        return [line for line in lines if line.startswith(("run ", "compose --"))]
+
+    trained, up = called("serve")
+    assert trained.endswith("make base-model") and up == "compose --profile serving up --build"
+    (serving / "artifacts" / "smoke" / "base-model").mkdir(parents=True)
+    (serving / "artifacts" / "smoke" / "base-model" / "manifest.json").touch()
+    assert called("serve") == [up], "a model that is there is used"
+    assert called("serve", DEVICE="gpu") == ["compose --profile serving-gpu up --build"]
+    assert called("up", PROFILES="serving monitoring") == ["compose --profile serving --profile monitoring up --detach --build"]
+    assert called("up") == ["compose --profile cpu up --detach --build"]
+    assert called("down") == ["compose --profile cpu --profile serving --profile serving-gpu --profile monitoring down"]
+
+
+def test_the_lab_that_serves_has_its_image_and_ports(serving):
+    (serving / "Dockerfile").touch()
+    (serving / ".dockerignore").touch()
+    done = make(serving, "week8-serve", "SCALE=smoke", "PORT=7999", **fake_docker(serving))
+    assert done.returncode == 0, done.stderr
+    lines = (serving / "docker-calls").read_text().splitlines()
+    assert any(line.startswith("build --target triton --tag llm-workshop:triton") for line in lines)
+    words = next(line for line in lines if line.startswith("run ")).split()
+    published = [words[i + 1] for i, word in enumerate(words) if word == "--publish"]
+    assert published == [f"127.0.0.1:{port}:{port}" for port in (7999, 8000, 8001, 8002, 8080)]
+
+
 def test_real_data_is_mounted_read_only(sandbox):
     (sandbox / "real").mkdir()
     words = docker_run(sandbox, "corpus", DATA_DIR="real", **fake_docker(sandbox))

@@ -124,12 +124,12 @@ def test_a_kill_under_load_is_an_error_and_then_over(running, victim):
         pid = engine if victim == "engine" else psutil.Process(engine).ppid()
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        assert running.said("triton: .*: starting it again", restarts + 1, 5) and time.monotonic() - killed < 2
-        assert until(lambda: any(moment > killed + 0.5 and moment > load.errors[-1][0] for moment in load.good if load.errors), 30)
+        assert running.said("triton: .*: starting it again", restarts + 1, 20) and time.monotonic() - killed < 5
+        assert until(lambda: any(moment > killed + 0.5 and moment > load.errors[-1][0] for moment in load.good if load.errors), 90)
         restored = min(moment for moment in load.good if moment > load.errors[0][0]) - killed
     assert running.said("triton: ready again", restarts + 1, 5)
     assert load.errors and all(isinstance(error, (EngineError, BusyError)) for _, error in load.errors), load.errors
-    assert restored < 15
+    assert restored < 60  # about five seconds on two cores that do nothing else
     assert running.triton["restarts"] == restarts + 1 and running.triton["engine_pids"] != [engine]
     # It believes for 5 s what it heard last.
     assert until(lambda: answers("127.0.0.1", running.ports[3], "/health"), 10), "the endpoint needs no restart"
