@@ -7,12 +7,14 @@ import torch
 
 from scratch_llm.generation import Sampler, SamplingConfig, processed_logits
 from scratch_llm.generation.sampling import (
+    apply_count_penalties,
     apply_repetition_penalty,
     draw,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     likeliest,
+    sample_rows,
 )
 
 PROMPTS = [[1, 2, 3, 3], [4, 5], [6]]
@@ -184,3 +186,44 @@ def test_bad_values(values, message):
 def test_one_stop_text_may_be_given_as_it_is():
     assert SamplingConfig(stop="끝").stop == ("끝",)
     assert SamplingConfig(stop=None).stop == ()
+
+
+def test_count_penalties_are_those_of_openai(logits):
+    counts = torch.zeros(3, 211)
+    counts[0, 5], counts[2, 7] = 3, 1
+    expected = logits.clone()
+    for row, token, count in ((0, 5, 3), (2, 7, 1)):
+        expected[row, token] -= count * 0.6 + 0.4
+    assert torch.allclose(apply_count_penalties(logits, counts, 0.6, 0.4), expected)
+
+
+def test_count_penalties_count_the_answer_alone():
+    """Equal logits: the penalty alone decides, so every token is taken once before any is taken twice."""
+    flat = torch.zeros(1, 5)
+    sampler = Sampler(SamplingConfig(20, temperature=0, frequency_penalty=0.1), [[0, 0, 0]], 5)
+    tokens = [int(sampler(flat)) for _ in range(20)]
+    assert all(sorted(tokens[i : i + 5]) == [0, 1, 2, 3, 4] for i in range(0, 20, 5)) and tokens[0] == 0
+    sampler = Sampler(SamplingConfig(20, temperature=0, presence_penalty=0.1), [[0]], 5)
+    tokens = [int(sampler(flat)) for _ in range(20)]
+    assert sorted(tokens[:5]) == [0, 1, 2, 3, 4] and set(tokens[5:]) == {0}, "presence counts once"
+    sampler = Sampler(SamplingConfig(8, temperature=0, presence_penalty=-1.0), [[3]], 5)
+    assert {int(sampler(flat)) for _ in range(8)} == {0}, "a negative one asks for the same again"
+
+
+def test_rows_with_different_count_penalties_are_sampled_as_alone(logits):
+    configs = [
+        SamplingConfig(30, 0.9, seed=1, frequency_penalty=1.5),
+        SamplingConfig(30, 0.9, seed=2, frequency_penalty=1.5),
+        SamplingConfig(30, 0, presence_penalty=2.0, repetition_penalty=1.2),
+    ]
+    together = [Sampler(config, [prompt], 211) for config, prompt in zip(configs, PROMPTS)]
+    alone = [Sampler(config, [prompt], 211) for config, prompt in zip(configs, PROMPTS)]
+    for _ in range(30):
+        expected = [int(sampler(logits[row : row + 1])) for row, sampler in enumerate(alone)]
+        assert sample_rows(together, logits).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["frequency_penalty", "presence_penalty"])
+def test_count_penalties_must_be_finite(name):
+    with pytest.raises(ValueError, match=f"{name} is nan"):
+        SamplingConfig(**{name: float("nan")})

@@ -2,6 +2,11 @@
 
 Triton's threads call ``execute``, which returns at once (decoupled); the engine computes in its thread, ``Sender`` sends
 in another, and a third looks for clients that have gone and publishes the metrics.
+
+If this process is killed (measured with server 2.51): requests in flight hang for ever on the server's side, the server
+and the model go on saying that they are ready, nothing starts the process again, and every new request fails after a
+second with "Stub process 'NAME_0_0' is not healthy".  So whoever supervises the server must watch for the process itself,
+or for that message, and restart the whole server; clients then get a broken connection at once.
 """
 
 from __future__ import annotations
