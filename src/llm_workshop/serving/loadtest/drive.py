@@ -50,11 +50,13 @@ def closed_loop(
     n_clients: int,
     *,
     seconds: float | None = None,
+    ramp: float = 0.0,
     after_busy: float = 0.2,
 ) -> Load:
     """Work ``jobs`` off with ``n_clients`` clients, each with a connection of its own and one request at a time.
 
-    ``seconds``: take no new job after so long.  ``after_busy``: how long a client rests that was told "busy".
+    ``seconds``: take no new job after so long.  ``ramp``: the clients begin one by one over so many seconds, not all at
+    once.  ``after_busy``: how long a client rests that was told "busy".
     """
     if n_clients < 1:
         raise ValueError(f"n_clients={n_clients}: at least one client must ask")
@@ -65,6 +67,7 @@ def closed_loop(
             return None if seconds is not None and now >= seconds else next(source, None)
 
     def work(client: int, connection: Connection, clock: Callable[[], float], records: list[Record]) -> None:
+        time.sleep(ramp * client / n_clients)
         while (job := next_job(clock())) is not None:
             now = clock()
             records.append(ask(connection, job, Record(client, job.kind, now, now), clock))

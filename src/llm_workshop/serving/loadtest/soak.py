@@ -19,6 +19,8 @@ KINDS = ("short", "long", "cancel", "slow", "too long")
 #: Memory is flat if it grows by no more than this share of its warm level plus these bytes (allocators keep a little).
 GROWTH_SHARE, GROWTH_BYTES = 0.05, 16 << 20
 WARM_SHARE = 0.25  # of the time: first every kind of request must have been met
+#: A shorter soak does not judge the memory: allocators and kernel caches still fill.
+JUDGED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,24 @@ class Flatness:
     """Memory of one process group over a soak, in bytes.
 
     ``base`` is the median of the first tenth after the warm-up, ``growth`` the fitted straight line's rise from the
-    warm-up to the end, ``highest`` the largest reading after the warm-up.
+    warm-up to the end, ``highest`` the largest reading after the warm-up, ``seconds`` how long the whole took.
     """
 
     name: str
     base: float
     growth: float
     highest: float
+    seconds: float
 
     @property
     def allowed(self) -> float:
         return GROWTH_SHARE * self.base + GROWTH_BYTES
+
+    @property
+    def verdict(self) -> str:
+        if self.seconds < JUDGED_SECONDS:
+            return f"not judged in less than {JUDGED_SECONDS:g} s"
+        return "flat" if self.flat else "GROWS"
 
     @property
     def flat(self) -> bool:
@@ -50,7 +59,7 @@ class Flatness:
         times, levels = np.array([at for at, _ in warm]), np.array([value for _, value in warm], dtype=float)
         slope = float(np.polyfit(times - times[0], levels, 1)[0]) if len(warm) > 1 and times[-1] > times[0] else 0.0
         base = float(np.median(levels[: max(1, len(levels) // 10)]))
-        return cls(name, base, slope * float(times[-1] - times[0]), float(levels.max()))
+        return cls(name, base, slope * float(times[-1] - times[0]), float(levels.max()), seconds[-1] - seconds[0])
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class SoakReport:
         for part in self.memory:
             lines.append(
                 f"  memory of the {part.name}: warm {part.base / 2**20:.0f} MiB, highest {part.highest / 2**20:.0f} MiB, trend "
-                f"{part.growth / 2**20:+.1f} MiB (allowed {part.allowed / 2**20:.0f}): {'flat' if part.flat else 'GROWS'}"
+                f"{part.growth / 2**20:+.1f} MiB (allowed {part.allowed / 2**20:.0f}): {part.verdict}"
             )
         return lines + [f"  FAULT: {fault}" for fault in self.faults]
 
@@ -152,7 +161,7 @@ def find_faults(load: Load, account: Account, memory: Sequence[Flatness], watch:
     if watch.failures:
         faults.append(f"the metrics could not be read {watch.failures} times")
     faults += account.differences()
-    faults += [f"the memory of the {part.name} grows" for part in memory if not part.flat]
+    faults += [f"the memory of the {part.name} grows" for part in memory if part.verdict == "GROWS"]
     return faults
 
 

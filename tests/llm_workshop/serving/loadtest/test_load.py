@@ -231,7 +231,7 @@ def test_a_soak_of_a_sound_server_passes():
         report = soak(server.connect, server.metrics_address, seconds=4, n_clients=6, context_length=100, expect_busy=True)
     assert report.passed, report.lines()
     assert report.lines()[0].startswith("PASS: ") and report.account.client_requests["busy"] > 0
-    assert {part.name for part in report.memory} == {"server", "engines"}
+    assert {part.name for part in report.memory} == {"server", "engines"} and "not judged" in report.lines()[-1]
 
 
 def test_a_soak_of_a_bad_server_fails_and_says_why():
@@ -255,6 +255,9 @@ def test_growing_memory_is_not_flat_and_a_warm_up_is_no_growth():
     assert not Flatness.of("x", seconds, spike).flat
     waves = Flatness.of("x", seconds, [(500 + 5 * (n % 7)) * mib for n in seconds])
     assert waves.flat and abs(waves.growth) < 5 * mib
+    assert Flatness.of("x", seconds, [(400 + n) * mib for n in seconds]).verdict == "GROWS"
+    short = Flatness.of("x", [n / 10 for n in seconds], [(400 + n) * mib for n in seconds])
+    assert short.verdict == "not judged in less than 60 s"
 
 
 def test_metrics_that_cannot_be_read_say_what_to_do(server):
