@@ -1,15 +1,18 @@
-"""The labs of weeks 3 and 5 run from top to bottom, and every lab has its guide and becomes a notebook."""
+"""The labs of weeks 3 to 8 run from top to bottom, and every lab has its guide and becomes a notebook."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jupytext
 import pytest
+
+from llm_workshop.serving.triton.installation import find_installation
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercises", "solutions") and not p.stem.startswith("test_"))
@@ -25,15 +28,41 @@ RUNS = {
         *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
         "compare.tokens=1500", "compare.decode_contexts=32,128",
     ),
+    "labs/week08_serving/export.py": ("quantize.eval_tokens=600", "quantize.calibration_tokens=300"),
+    "labs/week08_serving/quantize.py": (
+        "quantize.eval_tokens=600", "quantize.calibration_tokens=300", "quantize.group_size=16",
+        "quantize.methods=int8,int8-head,smoothquant,int4,awq-int4,gptq-int3,bnb-nf4,torchao-int8",
+    ),
+    "labs/week08_serving/loadtest.py": (
+        "loadtest.clients=1,3", "loadtest.requests=8", "loadtest.prompt_tokens=12", "loadtest.max_new_tokens=8", "loadtest.soak_seconds=0",
+    ),
 }
+AFTER = {
+    "labs/week08_serving/loadtest.py": "labs/week05_pretraining/pretrain.py",
+    "labs/week08_serving/quantize.py": "labs/week05_pretraining/pretrain.py",
+    "labs/week08_serving/export.py": "labs/week05_pretraining/pretrain.py",
+}
+"""Labs that take up what another has left."""
+NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)
+
+
+def skip_without_triton():
+    try:
+        find_installation()
+    except ValueError as problem:
+        pytest.skip(str(problem))
 
 
 @pytest.mark.parametrize("script", RUNS)
 def test_the_lab_runs_and_leaves_its_report(script, tmp_path):
+    if script in NEEDS_TRITON:
+        skip_without_triton()
     environment = {**os.environ, "ARTIFACTS_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(ROOT / script), "--scale", "smoke", *RUNS[script]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
+    for lab in filter(None, (AFTER.get(script), script)):
+        shutil.rmtree(tmp_path / "smoke" / "reports", ignore_errors=True)
+        command = [sys.executable, str(ROOT / lab), "--scale", "smoke", *RUNS[lab]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
     assert "다름!" not in done.stdout and "다릅니다!" not in done.stdout, "a claim that the lab checks does not hold"
     reports = tmp_path / "smoke" / "reports"
     [report] = reports.glob("*.md")
@@ -62,3 +91,19 @@ def test_the_terminal_shows_where_a_lab_is(script):
     headings = re.findall(r"^# ## (\d+)\. ", text, re.MULTILINE)
     announced = re.findall(r'^report\.section\("(\d+)\. ', text, re.MULTILINE)
     assert headings and announced == headings
+
+
+def test_the_load_test_without_a_triton_server_says_so_and_ends_well(tmp_path):
+    artifacts = tmp_path / "smoke" / "base-model"
+    artifacts.mkdir(parents=True)
+    (artifacts / "manifest.json").write_text('{"files": {}}')
+    lab = ROOT / "labs/week08_serving/loadtest.py"
+    code = (
+        "import sys, runpy, llm_workshop.serving.triton.installation as i\n"
+        "def nothing(*_): raise ValueError('no Triton server here: run `make env-triton`')\n"
+        f"i.find_installation = nothing; sys.argv = [{str(lab)!r}, '--scale', 'smoke']; runpy.run_path({str(lab)!r}, run_name='__main__')"
+    )
+    environment = {**os.environ, "ARTIFACTS_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
+    assert done.returncode == 0 and "부하 시험을 건너뜁니다" in done.stdout and "make env-triton" in done.stdout, done.stderr
+    assert not (tmp_path / "smoke" / "reports").exists()

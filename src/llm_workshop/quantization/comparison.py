@@ -216,7 +216,7 @@ def _theirs(model: Any, prompt: Tensor) -> Callable[[int], Any]:
     return generate
 
 
-def _time(works: Sequence[Work], n_tokens: int, rounds: int = 5, budget: float = 25.0) -> None:
+def _time(works: Sequence[Work], n_tokens: int, rounds: int = 5, budget: float = 12.0) -> None:
     """Fills in the speeds.  Reading the prompt and one token is taken for prefill; the rest of the time is decoding."""
     room = [work for work in works if work.generate is not None]
     calls = {}
