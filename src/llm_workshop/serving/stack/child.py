@@ -18,7 +18,7 @@ from llm_workshop.serving.triton import guard
 from llm_workshop.serving.triton.server import tail
 
 #: Seconds between questions to a running part, for one answer, and unanswered ones in a row that mean it is stuck.
-HEALTH_SECONDS = 2.0
+HEALTH_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 STUCK_AFTER = 3
 

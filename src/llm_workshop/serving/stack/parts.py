@@ -44,5 +44,12 @@ def _triton(settings: Settings, artifacts: Artifacts) -> Part:
 
     serving = settings.serving
     repository = write_repository(artifacts)
-    ports = Ports(serving.http_port, serving.grpc_port, serving.metrics_port)
-    return TritonPart(TritonServer(repository, artifacts.root / "serving" / "logs", ports=ports, stop_seconds=10, host=serving.host))
+    server = TritonServer(
+        repository,
+        artifacts.root / "serving" / "logs",
+        ports=Ports(serving.http_port, serving.grpc_port, serving.metrics_port),
+        start_seconds=900 if serving.engine == "tensorrt_llm" else 120,  # it may compile its kernels first
+        stop_seconds=10,
+        host=serving.host,
+    )
+    return TritonPart(server)
