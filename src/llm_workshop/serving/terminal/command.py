@@ -44,7 +44,7 @@ def open_engine(settings: Settings, url: str | None, model: str | None) -> tuple
     if url is not None:
         client = TritonClient.from_url(url, model=model, timeouts=timeouts)
     else:
-        addresses = (f"127.0.0.1:{serving.grpc_port}", f"127.0.0.1:{serving.http_port}")
+        addresses = (f"{serving.triton_host}:{serving.grpc_port}", f"{serving.triton_host}:{serving.http_port}")
         client = TritonClient(*addresses, model=model, timeouts=timeouts)
     if client.is_ready():
         return TritonEngine(client, max_turns=settings.chat.max_turns), client.where, None
@@ -52,9 +52,10 @@ def open_engine(settings: Settings, url: str | None, model: str | None) -> tuple
     client.close()
     if live:
         raise EngineError(f"a server answers at {where}, but its model {model!r} is not ready: wait, or name another with --model")
+    address = where.partition(" ")[0]
     if url is not None:
         raise EngineError(f"no server answers at {where}: start it with `make week8-serve`, or mend --url")
-    return _own_engine(settings), "이 프로세스", phrases.in_process(where.partition(" ")[0])
+    return _own_engine(settings, address), "이 프로세스", phrases.in_process(address)
 
 
 def sampling_of(settings: Settings) -> Sampling:
@@ -63,14 +64,17 @@ def sampling_of(settings: Settings) -> Sampling:
     return Sampling(**{name: getattr(settings.generate, name) for name in names})
 
 
-def _own_engine(settings: Settings) -> ChatEngine:
+def _own_engine(settings: Settings, where: str) -> ChatEngine:
     from llm_workshop.artifacts import Artifacts
-    from llm_workshop.serving.scratch_engine import ScratchEngine
 
+    artifacts = Artifacts(settings)
     try:
-        return ScratchEngine.from_artifacts(Artifacts(settings))
+        artifacts.require("base-model")  # asked before the seconds that torch takes
+        from llm_workshop.serving.scratch_engine import ScratchEngine
+
+        return ScratchEngine.from_artifacts(artifacts)
     except ValueError as error:
-        raise ValueError(f"no server answers on this machine (`make week8-serve` starts one), and {error}") from None
+        raise ValueError(f"no server answers at {where} (`make week8-serve` starts one), and {error}") from None
 
 
 def _answer_once(engine: ChatEngine, settings: Settings, question: str) -> int:

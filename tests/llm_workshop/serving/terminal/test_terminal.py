@@ -262,7 +262,7 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, info):
     nowhere = [f"serving.grpc_port={port}", "serving.http_port=1"]
     with FakeTriton(words("네."), info=info) as fake:
         cases = {
-            "no server answers on this machine (`make week8-serve` starts one), and no base-model": (*nowhere, "--once", "가"),
+            f"no server answers at 127.0.0.1:{port} (`make week8-serve` starts one), and no base-model": (*nowhere, "--once", "가"),
             f"no server answers at 127.0.0.1:{port} (gRPC): start it with `make week8-serve`": ("--url", f"127.0.0.1:{port}", "--once", "가"),
             "its model 'other' is not ready": ("--url", fake.address, "--model", "other", "--once", "가"),
             "use HOST:PORT": ("--url", "here", "--once", "가"),
