@@ -13,6 +13,8 @@ if "$DOCKER" compose version >/dev/null 2>&1; then
     compose="$DOCKER compose"
 elif command -v docker-compose >/dev/null 2>&1; then
     compose=docker-compose
+    # It builds with the `docker` that it finds: let that be the client that was chosen.
+    program=$(command -v "$DOCKER") && PATH=$(dirname "$program"):$PATH
 else
     echo "error: neither 'docker compose' nor docker-compose is installed: install the compose plugin" >&2
     exit 1

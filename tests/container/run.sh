@@ -176,7 +176,7 @@ image_facts() {
     in_image "$image" python -c '
 import importlib.metadata as m, torch
 assert torch.version.cuda is None, torch.__version__
-names = {d.metadata["Name"].lower() for d in m.distributions()}
+names = {d.metadata["Name"].lower() for d in m.distributions()} - {"nvidia-modelopt", "nvidia-ml-py"}  # no CUDA in these
 assert not [n for n in names if n.startswith(("nvidia-", "cuda-"))], names'
     "$DOCKER" image inspect --format '{{json .Config.Labels}}' "$image" | grep org.opencontainers.image.licenses
     if "$DOCKER" image history --no-trunc "$image" | grep -i 'http.*://[^ ]*simple'; then return 1; fi
@@ -232,6 +232,13 @@ services_healthy() { # SERVICE...: those that are up become healthy
         [ "$state" = "running healthy" ] || { "$DOCKER" logs --tail 40 "$id"; return 1; }
     done
 }
+loopback_only() {
+    local addresses
+    addresses=$("$DOCKER" ps --filter "label=com.docker.compose.project=$project" --format '{{.Ports}}')
+    say "$addresses"
+    [ -n "$addresses" ]
+    ! grep -E '(0\.0\.0\.0|\[?::\]?):[0-9]+->' <<< "$addresses"
+}
 up_and_healthy() { user docker/compose.sh up --detach chat jupyter && services_healthy chat jupyter; }
 check "compose brings up chat and jupyter, both healthy" up_and_healthy
 if [ "$ok" = 1 ]; then
@@ -243,13 +250,6 @@ if [ "$ok" = 1 ]; then
         curl --fail --silent --show-error --header "Authorization: token $JUPYTER_TOKEN" "$url" | grep labs > /dev/null
     }
     check "Jupyter answers with the token only" jupyter_token
-    loopback_only() {
-        local addresses
-        addresses=$("$DOCKER" ps --filter "label=com.docker.compose.project=$project" --format '{{.Ports}}')
-        say "$addresses"
-        [ -n "$addresses" ]
-        ! grep -E '(0\.0\.0\.0|\[?::\]?):[0-9]+->' <<< "$addresses"
-    }
     check "ports are on 127.0.0.1 only" loopback_only
 fi
 user docker/compose.sh down --volumes > "$logs/compose-down.log" 2>&1 || true
@@ -308,7 +308,8 @@ assert m.version("jinja2") == "3.1.5", "a shipped package that suffices is kept,
 assert m.version("pydantic") != "2.6.4", "a shipped package that is too old is replaced"
 assert m.version("transformers").startswith("5."), m.version("transformers")
 assert os.getuid() == 1000 and getpass.getuser() == "workshop"
-assert not [d for d in m.distributions() if d.metadata["Name"].startswith("nvidia-")]'
+names = {d.metadata["Name"] for d in m.distributions()} - {"nvidia-modelopt", "nvidia-ml-py"}
+assert not [n for n in names if n.startswith("nvidia-")], names'
     [ "$(in_image "$IMAGE:gpu" id -un)" = workshop ]
 }
 check "a base image with its own torch keeps it" keeps_torch
