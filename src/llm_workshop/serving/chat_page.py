@@ -173,6 +173,10 @@ def _connect(page: gr.Blocks, session: ChatSession, parts: Parts) -> None:
         shown = gr.skip() if turns else browser_value([], greeting(current_mode, name))
         return words.header(info), words.model_card(info), shown
 
+    def opened(name):
+        info = session.refresh(name)
+        return words.header(info), words.model_card(info)
+
     outputs, inputs = [log, box, status], [log, mode, model, *controls]
     streaming = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -185,4 +189,5 @@ def _connect(page: gr.Blocks, session: ChatSession, parts: Parts) -> None:
     mode.change(start_anew, [mode, model], outputs, **quick)
     model.change(switch, [log, mode, model], [header, card, log], **quick)
     page.unload(halt)
+    page.load(opened, model, [header, card], **quick)
     page.load(None, None, None, js=look.ON_LOAD)

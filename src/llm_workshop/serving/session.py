@@ -78,6 +78,20 @@ class ChatSession:
         """Facts about a model; about the first one if the name is not known."""
         return self._backend(model).info
 
+    def refresh(self, model: str | None = None) -> ModelInfo:
+        """Facts about a model, asked anew: a server may have been started again with other weights.
+
+        Where it cannot be reached now, what was known; its name in the list stays.
+        """
+        backend = self._backend(model)
+        try:
+            info = backend.engine.info()
+        except (OSError, ValueError):
+            return backend.info
+        if info != backend.info:
+            self.backends[self._name(backend)] = backend._replace(info=info)
+        return info
+
     def answer(
         self, typed: str, history: Sequence[Turn], mode: str, sampling: Sampling, tab: str, model: str | None = None
     ) -> Iterator[View]:
@@ -141,6 +155,9 @@ class ChatSession:
     def _backend(self, model: str | None) -> Backend:
         return self.backends.get(model or "") or next(iter(self.backends.values()))
 
+    def _name(self, backend: Backend) -> str:
+        return next(name for name, known in self.backends.items() if known.engine is backend.engine)
+
     def _ask(
         self, typed: str, before: list[Turn], undone: View, mode: str, sampling: Sampling, tab: str, model: str | None
     ) -> Iterator[View]:
@@ -151,7 +168,7 @@ class ChatSession:
             return
         shown, backend = [*before, user_turn(text)], self._backend(model)
         yield View(shown, words.waiting(0), None if undone.box is None else "")
-        name = next(name for name, known in self.backends.items() if known is backend)
+        name = self._name(backend)
         answer = answer_turn(text if mode == COMPLETE else "", name, mode, sampling, len(text) if mode == COMPLETE else 0)
         generation = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from itertools import pairwise
@@ -200,6 +201,25 @@ def test_models_are_chosen_by_name_and_keep_the_conversation(settings):
         session.close()
     with pytest.raises(ValueError, match="at least one engine"):
         ChatSession([], settings)
+
+
+def test_a_server_that_was_started_anew_is_looked_at_again(make_session):
+    class Changing(FakeEngine):
+        precision, gone = "float32", False
+
+        def info(self):
+            if self.gone:
+                raise EngineError("not now")
+            return dataclasses.replace(super().info(), precision=self.precision)
+
+    engine = Changing(seconds_per_token=0)
+    session = make_session(engine)
+    (name,) = session.models
+    engine.precision = "int8"
+    assert session.refresh(name).precision == "int8" == session.info(name).precision
+    engine.gone = True
+    assert session.refresh().precision == "int8" and session.models == [name]
+    assert answer(session, "안녕?")[-1].history[-1]["model"] == name
 
 
 def test_a_stop_does_not_wait_for_an_engine_that_reads_a_long_prompt(make_session):
