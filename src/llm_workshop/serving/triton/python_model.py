@@ -147,13 +147,19 @@ class TritonPythonModel:
         for number in itertools.count():
             if self._closing.wait(CANCELLATION_SECONDS):
                 return
-            with self._lock:
-                jobs = list(self._live)
-            for job in jobs:
-                if not job.state.done and job.responder.is_cancelled():
-                    self._engine.cancel(job)
-            if number % METRICS_ROUNDS == 0:
-                self._metrics.publish(self._engine.counts())
+            try:
+                self._cancel_the_gone()
+                if number % METRICS_ROUNDS == 0:
+                    self._metrics.publish(self._engine.counts())
+            except Exception:  # a request may have ended in between; the next round shall come all the same
+                log.exception("looking after the requests failed")
+
+    def _cancel_the_gone(self) -> None:
+        with self._lock:
+            jobs = list(self._live)
+        for job in jobs:
+            if not job.state.done and job.responder.is_cancelled():
+                self._engine.cancel(job)
 
 
 def _response(job: Job, state) -> pb_utils.InferenceResponse:

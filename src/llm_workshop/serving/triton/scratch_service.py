@@ -75,7 +75,7 @@ class ScratchService:
         self.model, self.tokenizer, self.settings, self.changed = model, tokenizer, settings, changed
         self.prompts = ScratchPrompts(model, tokenizer, min(context, settings.max_tokens or context))
         self.longest_token = max(map(len, [*tokenizer.ordinary_tokens(), *(t.encode() for t in tokenizer.special_tokens)]))
-        self._batch = self._new_batch()
+        self._batch: ContinuousBatch | None = self._new_batch()  # None: the last one broke down
         self._answers: dict[Request, Answer] = {}
         self._live: dict[Job, Request | None] = {}
         self._inbox: deque[tuple[Job, list[int] | None]] = deque()  # None: cancel it
@@ -112,7 +112,8 @@ class ScratchService:
 
     def counts(self) -> dict[str, int]:
         """See ServedEngine."""
-        running = self._batch.n_active
+        batch = self._batch
+        running = 0 if batch is None else batch.n_active
         return {"running": running, "waiting": max(0, len(self._live) - running), "steps": self._steps}
 
     def close(self) -> None:
@@ -164,12 +165,14 @@ class ScratchService:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not (self._inbox or self._closing or not self._batch.idle):
+                while not (self._inbox or self._closing or self._has_work()):
                     self._wake.wait()
                 if self._closing:
                     break
                 inbox, self._inbox = self._inbox, deque()
             try:
+                if self._batch is None:
+                    self._batch = self._new_batch()
                 self._take_in(inbox)
                 self._step()
             except Exception as error:  # whatever it was, the next requests shall find a working engine
@@ -177,19 +180,21 @@ class ScratchService:
                 self._give_up(f"the engine failed while answering ({type(error).__name__}: {error}): send the request again")
         self._give_up("the server is stopping")
 
+    def _has_work(self) -> bool:
+        return self._batch is not None and not self._batch.idle
+
     def _take_in(self, inbox: Iterable[tuple[Job, list[int] | None]]) -> None:
         for job, ids in inbox:
             if ids is None:
                 if (request := self._live.get(job)) is not None:
                     self._batch.cancel(request)
                 continue
-            sampling = sampling_config(job.sampling)
-            if self._batch.max_tokens is not None:
-                # An answer that meets the end of the context ends there, with the reason "length".
-                room = self._batch.max_tokens - len(ids)
-                sampling = dataclasses.replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+            # An answer that meets the end of the context ends there, with the reason "length".  A recurrent model could
+            # go on, but memory is set aside for every token that was asked for.
+            room = self.prompts.context_length - len(ids)
+            sampling = dataclasses.replace(job.sampling, max_new_tokens=min(job.sampling.max_new_tokens, room))
             request = self._batch.submit(
-                ids, sampling, self.prompts.stop_ids, sums_logprobs=job.wishes.cumulative_logprob
+                ids, sampling_config(sampling), self.prompts.stop_ids, sums_logprobs=job.wishes.cumulative_logprob
             )
             self._live[job], self._answers[request] = request, Answer(job, request, self.tokenizer)
 
@@ -219,13 +224,13 @@ class ScratchService:
             del self._live[job]
 
     def _give_up(self, message: str) -> None:
-        """Every job fails with ``message``; the batch, in no known state, is replaced."""
+        """Every job fails with ``message``; the batch, in no known state, is dropped, and made anew for the next request."""
         with self._wake:
             jobs = list(self._live)
             self._live.clear()
             self._inbox.clear()
         self._answers.clear()
-        self._batch = self._new_batch()
+        self._batch = None
         for job in jobs:
             job.fail(message)
             self.changed(job)

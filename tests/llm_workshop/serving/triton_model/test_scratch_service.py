@@ -13,7 +13,7 @@ from llm_workshop.serving.triton.engine_settings import EngineSettings
 from llm_workshop.serving.triton.job import Job, Wishes
 from llm_workshop.serving.triton.scratch_service import ScratchService
 from scratch_llm.generation import ContinuousBatch, SamplingConfig, generate_tokens
-from scratch_llm.models import LlamaConfig, build_model
+from scratch_llm.models import LlamaConfig, LSTMConfig, build_model
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE
 
 CONTEXT = 256
@@ -169,6 +169,35 @@ def test_a_step_that_fails_takes_its_jobs_along_but_not_the_service(service, end
     service.submit(after)
     ends.wait(after)
     assert after.state.error is None and after.state.n_tokens > 0 and isinstance(service._batch, ContinuousBatch)
+
+
+def test_an_engine_that_cannot_be_mended_fails_each_request_and_tries_again(service, ends, monkeypatch):
+    def no_memory():
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(service, "_new_batch", no_memory)
+    monkeypatch.setattr(service._batch, "step", no_memory)
+    for _ in range(3):
+        one = job()
+        service.submit(one)
+        ends.wait(one)
+        assert "no memory left" in one.state.error and service.counts()["running"] == 0
+    monkeypatch.undo()
+    one = job()
+    service.submit(one)
+    ends.wait(one)
+    assert one.state.n_tokens > 0
+
+
+def test_a_recurrent_model_sets_no_memory_aside_for_millions_of_tokens(tokenizer, ends, tmp_path):
+    config = LSTMConfig(vocab_size=tokenizer.vocab_size, context_length=64, n_layers=1, d_model=16, d_hidden=12)
+    service = ScratchService(build_model(config).eval(), tokenizer, EngineSettings(tmp_path), ends)
+    service.start()
+    one = job(max_new_tokens=2**31 - 1, temperature=1.0, seed=0)
+    service.submit(one)
+    ends.wait(one)
+    service.close()
+    assert one.state.finish_reason in ("stop", "length") and one.state.n_tokens + one.n_prompt_tokens <= 64
 
 
 def test_prompts_that_do_not_fit_are_refused_and_long_answers_end_with_the_context(service, ends, monkeypatch):
