@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,7 @@ class WebPart:
         self.start_seconds, self.stop_seconds = start_seconds, stop_seconds
         self._health = Health(host, port, path)
         self._process: subprocess.Popen | None = None
+        self._folder = ""
         self._stopped = threading.Event()
 
     @property
@@ -97,7 +99,8 @@ class WebPart:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".previous.log"))
-        folder = tempfile.mkdtemp(prefix=f"workshop-{self.name}-")  # the guard removes it
+        # For its temporary files; the guard removes it where this process no longer can.
+        folder = self._folder = tempfile.mkdtemp(prefix=f"workshop-{self.name}-")
         command = [sys.executable, "-I", guard.__file__, str(self.stop_seconds), folder, *self.command]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -138,6 +141,7 @@ class WebPart:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
         """End it at once."""

@@ -196,6 +196,9 @@ def test_a_part_that_dies_is_started_again(artifacts, make, name):
         assert after[name]["pid"] != before[name]["pid"] and after[name]["restarts"] == 1
         assert all(after[other] == before[other] for other in before if other != name)
         stack.check()
+        folders = [Path(keeper.part._folder) for keeper in stack.keepers]
+        assert all(folder.is_dir() for folder in folders)
+    assert not any(folder.exists() for folder in folders)
     assert "exit code -9" in "\n".join(lines)
 
 
