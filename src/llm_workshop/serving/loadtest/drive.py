@@ -56,7 +56,7 @@ def closed_loop(
     """Work ``jobs`` off with ``n_clients`` clients, each with a connection of its own and one request at a time.
 
     ``seconds``: take no new job after so long.  ``ramp``: the clients begin one by one over so many seconds, not all at
-    once.  ``after_busy``: how long a client rests that was told "busy".
+    once.  ``after_busy``: how long a client rests that was told "busy", or met an error.
     """
     if n_clients < 1:
         raise ValueError(f"n_clients={n_clients}: at least one client must ask")
@@ -71,7 +71,7 @@ def closed_loop(
         while (job := next_job(clock())) is not None:
             now = clock()
             records.append(ask(connection, job, Record(client, job.kind, now, now), clock))
-            if records[-1].outcome == "busy":
+            if records[-1].outcome in ("busy", "error"):  # a server that is gone is not hammered either
                 time.sleep(after_busy)
 
     return _run(connect, work, n_clients)

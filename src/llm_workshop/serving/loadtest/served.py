@@ -42,7 +42,8 @@ class Served:
 def served_model(settings: EngineSettings, *, instances: int = 1) -> Iterator[Served]:
     """Serve a model on free ports of this machine, in a temporary repository.
 
-    Raises ValueError, with the cure, where there is no Triton server or the model cannot be served.
+    Raises ValueError, with the cure, where there is no Triton server or the model cannot be served, and at the end
+    RuntimeError, with the last lines of its log, if the server has died.
     """
     check_model_folder(settings.model)
     with tempfile.TemporaryDirectory(prefix="workshop-loadtest-") as folder:
@@ -53,6 +54,7 @@ def served_model(settings: EngineSettings, *, instances: int = 1) -> Iterator[Se
             with TritonClient.from_url(server.grpc_address) as client:
                 context = client.info().context_length
             yield Served(server.grpc_address, server.metrics_address, seconds, context)
+            server.check()
 
 
 def free_ports() -> Ports:
