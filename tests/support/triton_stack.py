@@ -63,16 +63,28 @@ def free_ports() -> Ports:
 
 def small_artifacts(root: Path, *overrides: str) -> Artifacts:
     """A run whose base model knows RHYME by heart, and the answer to QUESTION; about three seconds."""
-    artifacts = Artifacts(load_settings("smoke", overrides=overrides), root)
+    # A model so small gains nothing from a second thread, and where other work keeps a core busy it waits for that.
+    artifacts = Artifacts(load_settings("smoke", overrides=("serving.threads=1", *overrides)), root)
     chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     texts = [RHYME * 4, "다른 이야기: 고양이는 야옹, 강아지는 멍멍 짖어요. 2026년 11월 21일.", render_chat(chat)]
     tokenizer = ByteLevelBPE.train(texts * 5, 384, SPECIAL_TOKENS)
-    model = _taught(texts, tokenizer)
+    with one_thread():
+        model = _taught(texts, tokenizer)
     with artifacts.write_stage("base-model", {"model": artifacts.settings.model}) as stage:
         model.save_pretrained(stage.folder)
         tokenizer.save(stage.folder)
         stage.metrics.update({"chat": True, "bits_per_byte": 1.5, "steps": 100})
     return artifacts
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _taught(texts: list[str], tokenizer: ByteLevelBPE):

@@ -28,7 +28,7 @@ def base(tmp_path_factory):
 
 
 def artifacts_like(base, *overrides):
-    return Artifacts(load_settings("smoke", overrides=overrides), base)
+    return Artifacts(load_settings("smoke", overrides=("serving.threads=1", *overrides)), base)
 
 
 def generate(server, model="tensorrt_llm", timeout=30.0, **values):
@@ -54,7 +54,7 @@ def test_the_transformers_engine_answers_alike_one_after_another(base, triton_st
 
 @pytest.mark.parametrize(("models", "instances"), [(("tensorrt_llm", "other"), 1), (("tensorrt_llm",), 2)])
 def test_several_models_and_several_processes(base, models, instances):
-    artifacts = artifacts_like(base, f"serving.instances={instances}", "serving.threads=1")
+    artifacts = artifacts_like(base, f"serving.instances={instances}")
     with running_server(artifacts, dict.fromkeys(models, artifacts.path("base-model"))) as server:
         stubs = [p for p in psutil.process_iter(["cmdline"]) if str(server.repository) in " ".join(p.info["cmdline"] or ())
                  and "stub" in (p.info["cmdline"] or [""])[0]]  # fmt: skip
