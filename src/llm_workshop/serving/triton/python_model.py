@@ -125,13 +125,14 @@ class TritonPythonModel:
     def _send(self, job: Job) -> bool:
         """One response with the job's state of now; whether it was the last."""
         state = job.state
+        if state.done:
+            self._forget(job)  # before the last response: see _cancel_the_gone
         try:
             job.responder.send(_response(job, state), FINAL if state.done else 0)
         except Exception:  # the client has gone, or the server stops
             log.exception("a response could not be sent")
             self._engine.cancel(job)
         if state.done:
-            self._forget(job)
             self._metrics.ended(job)
         return state.done
 
@@ -158,7 +159,9 @@ class TritonPythonModel:
         with self._lock:
             jobs = list(self._live)
         for job in jobs:
-            if not job.state.done and job.responder.is_cancelled():
+            with self._lock:  # Triton dies (SIGSEGV) if it is asked about a request whose last response was sent
+                gone = job in self._live and job.responder.is_cancelled()
+            if gone:
                 self._engine.cancel(job)
 
 
