@@ -122,7 +122,7 @@ class ServingSettings(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto = the faster one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
     instances: int = Field(1, ge=1, le=16, description="engine processes behind Triton")
-    threads: int | None = Field(None, ge=1, description="CPU threads of an instance; null = cores / instances")
+    threads: int | None = Field(None, ge=1, description="CPU threads of an instance; null = all cores but one, shared by the instances")
     max_rows: int = Field(8, ge=1, description="requests decoded together by an instance")
     max_waiting: int = Field(32, ge=0, description="requests that may wait; one more is told that the server is busy")
     max_tokens: int | None = Field(None, ge=2, description="prompt and answer of a request together; null = the context")

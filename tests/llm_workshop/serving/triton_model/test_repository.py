@@ -60,6 +60,13 @@ def test_the_repository_of_a_run(artifacts):
     assert "TritonPythonModel" in (repository / "tensorrt_llm" / "1" / "model.py").read_text()
 
 
+@pytest.mark.parametrize(("cores", "instances", "threads"), [(1, 1, 1), (2, 1, 1), (8, 1, 7), (8, 2, 3), (4, 16, 1)])
+def test_a_core_is_left_to_the_server(artifacts, monkeypatch, cores, instances, threads):
+    monkeypatch.setattr("llm_workshop.machine.Machine.cores", cores)
+    repository = write_repository(artifacts(f"serving.instances={instances}"))
+    assert read_model_yaml(repository / "tensorrt_llm" / "1")[0].threads == threads
+
+
 def test_several_models_and_a_new_repository_replaces_the_old(artifacts):
     run = artifacts()
     folder = run.path("base-model")
