@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError
-from llm_workshop.serving.triton.interface import BUSY, PROMPT_TOO_LONG
+from llm_workshop.serving.triton.interface import BUSY, INVALID, PROMPT_TOO_LONG
 
 #: Our errors stand at the start, or behind "message: " where the Python backend puts words of its own before them.
 _BUSY = re.compile(rf"(?:^|message: ){re.escape(BUSY)}")
+_INVALID = re.compile(rf"(?:^|message: ){re.escape(INVALID)}(.*)")
 _TOO_LONG = re.compile(rf"(?:^|message: ){re.escape(PROMPT_TOO_LONG)}(\d+) tokens, at most (\d+)")
 _UNKNOWN_MODEL = re.compile(r"unknown model|model .* is not (found|available)|is not ready|has no available versions", re.IGNORECASE)
 
@@ -34,8 +35,8 @@ def explain(error: WireError, where: str, model: str, started: bool) -> Exceptio
         return BusyError(f"the server at {where} is busy ({message}): send the request again in a moment")
     if _UNKNOWN_MODEL.search(message):
         return EngineError(f"no model {model!r} is ready at {where} ({message}): wait until it is loaded, or name another")
-    if error.status == "INVALID_ARGUMENT":
-        return ValueError(f"the server at {where} refused the request: {message}")
+    if (match := _INVALID.search(message)) or error.status == "INVALID_ARGUMENT":
+        return ValueError(f"the server at {where} refused the request: {match[1] if match else message}")
     if error.status in ("UNAVAILABLE", None):
         if started:
             return UnreachableError(

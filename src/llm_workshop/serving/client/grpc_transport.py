@@ -23,8 +23,6 @@ from llm_workshop.serving.client.request import Input, Interface, raw_bytes
 from llm_workshop.serving.client.watchdog import Timeouts
 
 _NUMBERS = {"INT32": "<i", "INT64": "<q", "UINT32": "<I", "UINT64": "<Q", "FP32": "<f", "FP64": "<d"}
-#: Errors inside a stream come with their gRPC code (Triton 24.09 and newer).
-_METADATA = (("triton_grpc_error", "true"),)
 
 
 class GrpcStream:
@@ -40,6 +38,8 @@ class GrpcStream:
         try:
             for message in self._call:
                 if message.error_message:
+                    for _ in self._call:  # to its end: cancelling a stream that the server is closing is a race there
+                        pass
                     raise WireError(message.error_message, "UNKNOWN")
                 if response := _response(message.infer_response):
                     yield response
@@ -122,7 +122,9 @@ class GrpcTransport:
         return MessageToDict(answer, preserving_proto_field_name=True)["model_stats"][0]
 
     def stream(self, model: str, values: dict[str, Any], interface: Interface, request_id: str) -> GrpcStream:
-        return GrpcStream(self._stub.ModelStreamInfer(iter([infer_request(model, values, interface, request_id)]), metadata=_METADATA))
+        # Without the header "triton_grpc_error", which would give errors their codes: with it, Triton 2.51 dies (SIGSEGV)
+        # under many refused and cancelled streams.  Our errors are told apart by how they begin.
+        return GrpcStream(self._stub.ModelStreamInfer(iter([infer_request(model, values, interface, request_id)])))
 
     def close(self) -> None:
         self._channel.close()

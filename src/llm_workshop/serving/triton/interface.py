@@ -70,8 +70,9 @@ OUTPUTS = (
 #: In config.pbtxt ``parameters``: the served model's ModelInfo (engine.py) as JSON, for clients to read.
 MODEL_INFO = "model_info"
 
-#: Messages of errors begin so where the code alone is ambiguous (UNAVAILABLE is also what a dead server gives).
+#: Messages of errors begin so: an error inside a gRPC stream has no code, and UNAVAILABLE is also what a dead server gives.
 BUSY = "busy: "
+INVALID = "invalid request: "
 PROMPT_TOO_LONG = "prompt too long: "  # then "N tokens, at most M", which clients parse
 
 #: Prometheus metrics of ours, beside Triton's own (nv_inference_...); each has the labels model and instance.

@@ -79,7 +79,7 @@ class TritonPythonModel:
                 _refuse(responder, message, pb_utils.TritonError.INVALID_ARG)
             except ValueError as error:
                 self._metrics.refused("invalid")
-                _refuse(responder, str(error), pb_utils.TritonError.INVALID_ARG)
+                _refuse(responder, f"{interface.INVALID}{error}", pb_utils.TritonError.INVALID_ARG)
             except Exception as error:  # one bad request must not take the others along
                 log.exception("a request could not be taken in")
                 self._metrics.refused("error")

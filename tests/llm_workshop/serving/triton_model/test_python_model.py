@@ -182,7 +182,7 @@ def test_responses_hold_what_was_asked_for(backend):
 @pytest.mark.parametrize(("error", "code", "words", "outcome"), [
     (BusyError("try again later"), "unavailable", "busy: try again later", "busy"),
     (PromptTooLongError(300, 128), "invalid", "prompt too long: 300 tokens, at most 128", "invalid"),
-    (ValueError("so nicht"), "invalid", "so nicht", "invalid"),
+    (ValueError("so nicht"), "invalid", "invalid request: so nicht", "invalid"),
     (KeyError("oh"), "internal", "KeyError: 'oh'", "error"),
 ])
 def test_refusals_have_their_code_and_are_counted(backend, error, code, words, outcome):
