@@ -35,10 +35,12 @@ from llm_workshop.serving.loadtest import Account, Job, Summary, closed_loop, se
 from llm_workshop.serving.loadtest.drive import Shared
 from llm_workshop.serving.loadtest.served import Served, served_model
 from llm_workshop.serving.loadtest.workload import text_of_tokens
+from llm_workshop.serving.own_thread import in_own_thread
 from llm_workshop.serving.scratch_engine import ScratchEngine
 from llm_workshop.serving.triton.engine_settings import EngineSettings
 from llm_workshop.serving.triton.installation import find_installation
 from llm_workshop.serving.triton.model_folder import resolved
+from llm_workshop.serving.triton.repository import default_threads
 from scratch_llm.models import load_model
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE
 
@@ -66,8 +68,8 @@ def run(quick: bool = False, soak_seconds: float = 0) -> list[dict]:
         print(f"SKIPPED serving: {problem}", flush=True)
         return [{"name": "serving", "ours": None, "peer": None, "unit": "", "ratio": None, "target": None, "note": str(problem)}]
     with tempfile.TemporaryDirectory() as folder:
-        settings = resolved(EngineSettings(model=write_model(Path(folder)), threads=cores(), max_rows=N_CLIENTS, max_waiting=16))
-        found = rows(measure(settings, rounds=1 if quick else 2, n_jobs=8 if quick else 24))
+        settings = resolved(EngineSettings(model=in_own_thread(write_model, Path(folder)), threads=default_threads(), max_rows=N_CLIENTS, max_waiting=16))
+        found = rows(measure(settings, rounds=1 if quick else 3, n_jobs=8 if quick else 24))
         return found + ([soak_row(settings, soak_seconds)] if soak_seconds else [])
 
 
@@ -83,7 +85,7 @@ def write_model(folder: Path) -> Path:
 
 def measure(settings: EngineSettings, rounds: int, n_jobs: int) -> Found:
     """Both engines and this process in turns."""
-    engine = in_process(settings)
+    engine = in_own_thread(in_process, settings)
     ratio = characters_a_token(engine.tokenizer)
     best: dict[str, Summary] = {}
 
@@ -150,7 +152,7 @@ def rows(found: Found) -> list[dict]:
     own = f"clients took {eight.own_cores:.2f} of {cores()} cores"
     return [
         _row(f"{name}, one client, a token", there, here, "ms", here / there, round(1 / STREAMING_COST, 2),
-             f"peer: the engine in this process; at most {STREAMING_COST} times as long; clients took {one.own_cores:.2f} cores"),
+             f"peer: the engine in this process, as many threads; at most {STREAMING_COST} times as long; clients took {one.own_cores:.2f} cores"),
         _row(f"{name}, {N_CLIENTS} clients against one", eight.steady_tokens_per_second, one.steady_tokens_per_second, "tok/s",
              eight.steady_tokens_per_second / one.steady_tokens_per_second, BATCHING_GAIN, f"fairness {eight.fairness:.3f}; {own}"),
         _row(f"{name}, {N_CLIENTS} clients, scratch against transformers", eight.steady_tokens_per_second, peer.steady_tokens_per_second, "tok/s",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.serving.conversation import fit_messages
 from llm_workshop.serving.engine import Delta, Message, ModelInfo, Sampling
+from llm_workshop.serving.own_thread import in_own_thread
 from llm_workshop.serving.scratch_prompts import ScratchPrompts, sampling_config
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class ScratchEngine:
     @classmethod
     def from_artifacts(cls, artifacts: Artifacts, device: str | None = None) -> ScratchEngine:
         """Load the run's ``base-model``; a missing or damaged one is an error that names the make target."""
+        return in_own_thread(cls._load, artifacts, device)
+
+    @classmethod
+    def _load(cls, artifacts: Artifacts, device: str | None) -> ScratchEngine:
         import torch
 
         from scratch_llm.models import load_model

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from llm_workshop.serving.own_thread import in_own_thread
 from llm_workshop.serving.triton.job import Job, ServedEngine
 
 FILE = "model.yaml"
@@ -40,7 +41,7 @@ class EngineSettings:
     max_rows: int = 8
     max_waiting: int = 32
     max_tokens: int | None = None
-    response_interval_ms: float = 10.0
+    response_interval_ms: float = 25.0
     """Between two responses of a request, at least; what comes in between shares the next one."""
 
     def __post_init__(self):
@@ -76,4 +77,4 @@ def load_engine(settings: EngineSettings, changed: Callable[[Job], None]) -> Ser
             f"the engine {settings.engine} cannot be imported in this environment ({error}): "
             "serve it where its packages are installed, or choose another engine"
         ) from error
-    return module.load(settings, changed)
+    return in_own_thread(module.load, settings, changed)

@@ -115,7 +115,7 @@ def test_model_yaml_that_is_not_right(tmp_path):
     for text, words in [
         (None, "cannot be read"), ("[", "is not right"), ("3", "is not right"), ("model: x", "is not right .*triton_config"),
         (yaml.safe_dump({"model": "x", "engine": "steam", "triton_config": {}}), "engine 'steam' is unknown"),
-        (good.to_yaml().replace("response_interval_ms: 10.0", "response_interval_ms: -1"), "response_interval_ms=-1"),
+        (good.to_yaml().replace("response_interval_ms: 25.0", "response_interval_ms: -1"), "response_interval_ms=-1"),
     ]:  # fmt: skip
         if text is not None:
             (tmp_path / "model.yaml").write_text(text)
