@@ -31,9 +31,12 @@ def make_part(name: str, settings: Settings, artifacts: Artifacts) -> Part:
         return _triton(settings, artifacts)
     module, host, port, path = {
         "gateway": ("llm_workshop.serving.stack.gateway_process", settings.serving.host, settings.serving.api_port, "/health"),
-        "page": ("llm_workshop.serving.stack.page_process", settings.chat.host, settings.chat.port, "/"),
+        "page": ("llm_workshop.serving.page_process", settings.chat.host, settings.chat.port, "/"),
     }[name]
-    return WebPart(name, [sys.executable, "-m", module, *dials(settings)], host, port, path, logs / f"{name}.log")
+    command = [sys.executable, "-m", module, *dials(settings)]
+    if name == "page":
+        command += ["--tokenizer", str(artifacts.require("base-model"))]
+    return WebPart(name, command, host, port, path, logs / f"{name}.log")
 
 
 def _triton(settings: Settings, artifacts: Artifacts) -> Part:
