@@ -16,7 +16,7 @@
 # 우리가 만든 모델은 우리 코드로만 돌아갈까요? 그렇다면 서비스로 쓰기 어렵습니다. 노트북에서는 llama.cpp나 Ollama로,
 # NVIDIA GPU에서는 TensorRT-LLM으로 돌리고 싶습니다. 그러려면 그 프로그램이 읽는 **파일 형식**으로 옮겨야 합니다.
 #
-# 옮기기는 복사가 아닙니다. 가중치의 배열 순서가 다르고, 토크나이저의 규칙이 파일에 다 담기지 않기도 하고, 비트를 줄이면 값도 달라집니다.
+# 옮기는 일은 복사가 아닙니다. 가중치를 늘어놓는 순서가 다르고, 토크나이저의 규칙이 파일에 다 담기지 않기도 하며, 비트를 줄이면 값도 달라집니다.
 # 이 실습에서는 파일을 쓰는 데서 멈추지 않고 **도로 읽어서** 원래 모델과 같은지 하나하나 확인합니다.
 
 # %%
@@ -60,7 +60,7 @@ calibration = [inputs for inputs, _ in text_batches(artifacts, "train", settings
 
 
 def measure(model) -> float:
-    """검증 글에서 잰 바이트당 비트."""
+    """검증 글에서 잰 비트/바이트."""
     return bits_per_byte(lambda ids: model(ids).logits, evaluation, tokenizer.token_bytes())
 
 
@@ -71,9 +71,9 @@ print(f"{checkpoint.model_type}, 파라미터 {n_parameters:,}개, 어휘 {check
 # %% [markdown]
 # ## 1. 파일에 담기지 않는 것: 토크나이저의 정규식
 #
-# GGUF(ggml의 파일 형식)에는 가중치, 모델의 모양, 어휘, 병합 규칙, 채팅 템플릿이 한 파일에 들어갑니다. 그런데 하나가 빠져 있습니다.
-# BPE를 하기 전에 글을 **조각으로 자르는 정규식**입니다(3주차). GGUF에는 정규식 대신 이름(`tokenizer.ggml.pre`)만 적고, 이름마다의
-# 정규식은 llama.cpp의 C++ 코드 안에 박혀 있습니다. 우리의 `korean` 패턴을 아는 이름은 없습니다.
+# GGUF(llama.cpp가 쓰는 라이브러리 ggml의 파일 형식)에는 가중치, 모델의 모양, 어휘, 병합 규칙, 대화 템플릿이 한 파일에 들어갑니다. 그런데 하나가 빠져 있습니다.
+# BPE를 하기 전에 글을 **조각으로 자르는 정규식**입니다(3주차). GGUF에는 정규식 대신 이름(`tokenizer.ggml.pre`)만 적고, 그 이름이
+# 가리키는 정규식은 llama.cpp의 C++ 코드 안에 박혀 있습니다. 우리의 `korean` 패턴을 아는 이름은 없습니다.
 #
 # 그러면 비슷한 이름을 빌려 와야 합니다. 무엇을 빌리면 학습 때와 **같은 토큰**이 나올까요? 짐작하지 말고 검증 문서 전체로 셉니다.
 
@@ -95,24 +95,24 @@ for row in rows:
     print(f"{row['llama.cpp의 이름']:10} 문서 {row['같은 문서']}, 일부러 고른 글 {row['일부러 고른 글']}, 예: {row['달라지는 곳의 예']}")
 report.table(rows, caption="우리 토크나이저와 같은 토큰이 나온 문서의 수")
 stand_in = exact or max(agreements, key=lambda name: (agreements[name].share, hard[name].share))
-print(f"\n우리 패턴과 똑같은 이름: {exact or '없음'}. 가장 가까운 이름: {stand_in}")
-report.text(f"우리 패턴({tokenizer.pre_tokenizer.pattern})과 똑같은 이름은 {exact or '없습니다'}. 여기서는 `{stand_in}`을 씁니다.")
+print(f"\n우리 패턴과 똑같이 자르는 이름: {exact or '없음'}. 가장 가까운 이름: {stand_in}")
+report.text(f"우리 패턴({tokenizer.pre_tokenizer.pattern})과 똑같이 자르는 이름: {exact or '없음'}. 여기서 쓴 이름: `{stand_in}`.")
 
 # %% [markdown]
 # 왜 패턴이 다른데도 거의 같은 토큰이 나올까요? 병합 규칙은 학습할 때 **조각 안에서만** 배웠습니다. 더 크게 잘라도 조각의 경계를 넘는 병합은
-# 규칙에 없으니 일어나지 않습니다. 어긋나는 것은 숫자처럼 **길이로** 자르던 곳과, 더 **잘게** 자르는 패턴입니다.
+# 규칙에 거의 없으니 좀처럼 일어나지 않습니다. 어긋나는 것은 숫자처럼 **길이로** 자르던 곳과, 더 **잘게** 자르는 패턴입니다.
 #
-# 그래서 `write_gguf`는 똑같은 이름이 없으면 **그냥은 쓰지 않고 거절합니다**. 이름을 직접 주면 쓰되, 파일의 설명에 "대신 쓴 것"이라고 적어 둡니다.
-# 처음부터 호환되는 토크나이저가 필요하면 `ARGS="tokenizer.pattern=gpt2"`로 학습하세요. 또 llama.cpp는 NFC로 정규화하지 않으므로,
-# macOS에서 복사한 자모 분리 한글(NFD)은 보내는 쪽에서 합쳐 주어야 합니다.
+# 그래서 `write_gguf`는 똑같은 이름이 없으면 **파일을 쓰지 않고 거절합니다**. 이름을 직접 주면 쓰되, 파일의 설명에 "대신 쓴 것"이라고 적어 둡니다.
+# 처음부터 호환되는 토크나이저가 필요하면 `ARGS="tokenizer.pattern=gpt2"`로 토크나이저와 모델을 학습하세요. 또 llama.cpp는 NFC로 정규화하지 않으므로,
+# macOS의 파일 이름처럼 자모가 나뉜 한글(NFD)은 보내는 쪽에서 합쳐 주어야 합니다.
 #
 # ## 2. GGUF로 쓰고, 도로 읽기
 #
-# 가중치에도 함정이 있습니다. Llama의 회전 위치(RoPE)는 머리 하나의 벡터를 둘씩 짝지어 돌리는데, 짝을 짓는 법이 두 가지입니다.
+# 가중치에도 함정이 있습니다. RoPE(4주차)는 머리 하나의 벡터를 두 칸씩 짝지어 돌리는데, 짝을 짓는 법이 두 가지입니다.
 #
 # $$ \text{transformers: } (x_i,\; x_{i+d/2}) \qquad\qquad \text{ggml: } (x_{2i},\; x_{2i+1}) $$
 #
-# 그래서 $q$와 $k$의 **행 순서**를 바꾸어 적어야 합니다. 잊어도 오류는 나지 않고, 모델이 헛소리를 할 뿐입니다. 4차원 머리로 보면 이렇습니다.
+# 그래서 $W_Q$와 $W_K$의 **행 순서**를 바꾸어 적어야 합니다. 잊어도 오류는 나지 않고, 모델이 헛소리를 할 뿐입니다. 너비가 4인 머리로 보면 이렇습니다.
 
 # %%
 report.section("2. GGUF로 쓰고, 도로 읽기")
@@ -134,16 +134,16 @@ for weights, fact in facts.items():
         "로짓의 최대 차이": (ours - theirs).abs().max().item(), "같은 다음 토큰": f"{same:.1%}", "비트/바이트": round(bits, 4),
     })  # fmt: skip
     print(f"{weights:5} {fact['bytes'] / 1e6:8.2f} MB, 같은 다음 토큰 {same:.1%}, {bits:.4f} 비트/바이트")
-report.table(rows, caption="transformers의 GGUF 로더로 도로 읽어 잰 것. 오차는 블록에서 가장 큰 값에 견준 것입니다")
+report.table(rows, caption="transformers의 GGUF 로더로 도로 읽어 잰 것. 오차는 스케일을 나누어 쓰는 블록에서 가장 큰 값에 견준 것입니다")
 
 # %% [markdown]
-# F16에서 토큰이 거의 다 같다면 배열은 옳게 옮긴 것입니다. Q8_0은 이웃한 32개가 스케일 하나를 나누어 쓰는 8비트이고, Q4_0은 같은 방법의 4비트입니다.
-# `양자화` 실습(`make week8-quantize`)의 그룹 양자화와 같은 생각이지요. 4비트에서 얼마나 나빠지는지 표에서 확인하세요.
+# F16에서 다음 토큰이 거의 다 같다면 순서를 옳게 옮긴 것입니다. Q8_0은 이웃한 32개가 스케일 하나를 나누어 쓰는 8비트이고, Q4_0은 같은 방법의 4비트입니다.
+# 양자화 실습(`make week8-quantize`)의 그룹 양자화와 같은 생각이지요. 4비트에서 얼마나 나빠지는지 표에서 확인하세요.
 #
 # ## 3. llama.cpp에게 직접 물어보기
 #
-# 파이썬 패키지로 도로 읽은 것은 아직 남의 말을 전해 들은 것입니다. 파일의 주인인 llama.cpp가 읽어야 진짜입니다.
-# `pip install xllamacpp`로 설치해 두면(이 워크숍의 의존성은 아닙니다) 여기서 바로 돌려, 우리 엔진과 **토큰 하나하나**를 견줍니다.
+# transformers로 도로 읽은 것은 아직 남의 말을 전해 들은 것입니다. 파일의 주인인 llama.cpp가 읽어야 진짜입니다.
+# `make shell` 안에서 `pip install xllamacpp`로 설치해 두면(이 워크숍의 의존성은 아닙니다) 여기서 바로 돌려, 우리 엔진과 **토큰 하나하나**를 견줍니다.
 
 # %%
 report.section("3. llama.cpp에게 직접 물어보기")
@@ -163,13 +163,13 @@ if is_installed():
     print(f"글을 자른 토큰이 같은 문서: {cut_alike} / {min(300, len(texts))}")
     print(f"탐욕 생성 24토큰이 끝까지 같은 프롬프트: {alike} / {len(prompts)}")
     if chat:
-        print("채팅 템플릿:", "같음" if program.render(question) == render_chat(question, add_generation_prompt=True) else "다름!")
+        print("대화 템플릿:", "같음" if program.render(question) == render_chat(question, add_generation_prompt=True) else "다름!")
         answer = program.continue_greedily([tokenizer.eos_id, *prompts[0]], min(settings.generate.max_new_tokens, context // 2))
         print(f"  {question[0]['content']} → {tokenizer.decode(answer, skip_special=True).strip()}")
     report.facts({"글을 자른 토큰이 같은 문서": f"{cut_alike} / {min(300, len(texts))}", "24토큰이 끝까지 같은 프롬프트": f"{alike} / {len(prompts)}"})
     program.close()
 else:
-    print("llama.cpp가 없어 이 절은 건너뜁니다. 해 보려면: pip install xllamacpp")
+    print("llama.cpp가 없어 이 절은 건너뜁니다. 해 보려면 make shell 안에서: pip install xllamacpp")
     report.text("llama.cpp(xllamacpp)가 설치되어 있지 않아 건너뛰었습니다.")
 print(f"""
 다른 컴퓨터에서는 폴더 {gguf_folder.name}/ 를 복사해 이렇게 씁니다.
@@ -181,23 +181,24 @@ if chat:
 # %% [markdown]
 # float16으로 계산하면 점수가 거의 같은 두 토큰의 순서가 바뀔 수 있습니다. 하나라도 어긋났다면 그 자리의 점수 차이를 들여다볼 만합니다.
 #
-# `Modelfile`은 Ollama의 설명서입니다. 우리의 채팅 형식을 Go 템플릿으로 다시 적고, 특수 토큰을 만나면 답을 끝내라고 알려 줍니다.
+# `Modelfile`은 Ollama에 주는 설명서입니다(대화를 배운 모델에만 만듭니다). 우리의 대화 템플릿을 Go 템플릿으로 다시 적고, 특수 토큰을 만나면 답을 끝내라고 알려 줍니다.
 #
 # ## 4. TensorRT-LLM을 위한 체크포인트: ModelOpt
 #
-# NVIDIA GPU에서는 8비트·4비트 **그대로** 곱하는 커널이 있습니다. 그 커널이 읽는 체크포인트를 만드는 도구가 ModelOpt입니다. 만드는 일은 CPU에서도 됩니다.
+# NVIDIA GPU에는 FP8끼리 **그대로** 곱하는 커널, 4비트 가중치를 곱하기 직전에 푸는 커널이 있습니다. 그 커널이 읽는 체크포인트를 만드는 도구가
+# ModelOpt입니다. 만드는 일은 CPU에서도 됩니다.
 #
 # | 방법 | 가중치 | 활성값 | 생각 |
 # |---|---|---|---|
-# | FP8 | 8비트 부동소수점(e4m3) | 8비트 | 지수가 있어 큰 값과 작은 값을 함께 담는다 |
+# | FP8 | 8비트 부동소수점(e4m3) | 8비트 부동소수점 | 지수가 있어 큰 값과 작은 값을 함께 담는다 |
 # | AWQ | 4비트 정수, 그룹마다 스케일 | 그대로 | 활성값이 큰 채널의 가중치를 키워 두고 반올림한다 |
-# | SmoothQuant | 8비트 정수, 행마다 스케일 | 8비트 | 활성값의 튀는 채널을 가중치로 옮긴다 |
+# | SmoothQuant | 8비트 정수, 행마다 스케일 | 8비트 정수 | 활성값의 이상치를 가중치로 옮긴다 |
 #
-# SmoothQuant은 예전의 TensorRT 백엔드가 쓰던 형식이고, 지금의 PyTorch 백엔드는 읽지 않습니다. 원리를 보려고 함께 만듭니다.
-# 괄호 안의 숫자는 GPU의 계산 능력(compute capability)입니다.
+# 여기의 SmoothQuant는 TensorRT-LLM의 옛 TensorRT 백엔드가 쓰던 형식이고, 지금의 PyTorch 백엔드는 읽지 않습니다. 원리를 보려고 함께 만듭니다.
+# 아래 결과에서 GPU 이름 뒤의 괄호는 계산 능력(compute capability)의 하한입니다.
 #
-# 활성값의 크기는 글을 읽혀 봐야 압니다. 그래서 **우리 학습 글**을 잠깐 읽힙니다(보정, calibration). 내보낸 뒤에는 정수와 스케일로 가중치를 되살려
-# 원본과 견줍니다. AWQ와 SmoothQuant은 스케일을 앞의 정규화 층에 숨겨 두므로, 둘을 곱해서 견주어야 합니다.
+# 활성값의 크기는 글을 읽혀 보아야 압니다. 그래서 **우리 학습 글**을 잠깐 읽힙니다(보정, calibration). 내보낸 뒤에는 정수와 스케일로 가중치를 되살려
+# 원본과 견줍니다. AWQ와 SmoothQuant는 채널마다 곱한 스케일의 역수를 앞의 정규화 층에 숨겨 두므로, 둘을 곱해서 견주어야 합니다.
 
 # %%
 report.section("4. TensorRT-LLM을 위한 체크포인트: ModelOpt")
@@ -221,7 +222,7 @@ for method in METHODS:
 report.table(rows, caption="가중치를 되살려 잰 것(활성값의 반올림은 빠져 있습니다). 임베딩과 출력층은 bfloat16 그대로입니다")
 
 # %% [markdown]
-# 작은 모델에서는 기대만큼 줄지 않습니다. 임베딩의 몫이 크기 때문입니다(4주차). 크기와 품질을 한 그림에 놓아 봅시다.
+# 작은 모델은 기대만큼 줄지 않습니다. 양자화하지 않은 임베딩의 몫이 크기 때문입니다(4주차). 크기와 품질을 한 그림에 놓아 봅시다.
 
 # %%
 figure, axes = new_figure(width=7.0, height=3.8)
@@ -230,7 +231,7 @@ for number, (name, (n_bytes, bits)) in enumerate(results.items()):
     axes.scatter(n_bytes / 1e6, bits, color=COLORS[number % len(COLORS)], marker=marker, s=120 if marker == "*" else 46, label=name, zorder=3)
 axes.axhline(base_bits, color=COLORS[-1], linewidth=0.8, linestyle=":")
 axes.set_xlabel("파일 크기 (MB)")
-axes.set_ylabel("바이트당 비트 (검증, 낮을수록 좋음)")
+axes.set_ylabel("비트/바이트 (검증, 낮을수록 좋음)")
 axes.set_xlim(left=0)
 axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 report.figure(figure, "size-quality", "내보낸 형식의 크기와 품질. 점선은 원본입니다")
@@ -239,10 +240,11 @@ report.figure(figure, "size-quality", "내보낸 형식의 크기와 품질. 점
 # ## 5. GPU에서 서비스하기: 인자, 명령, 도장
 #
 # GPU 이미지에서는 같은 Triton 모델 저장소의 엔진만 `tensorrt_llm`으로 바꿉니다. 우리 설정은 이렇게 `LLM(...)`의 인자가 됩니다.
-# 이 인자의 이름은 TensorRT-LLM이 지키겠다고 약속한 목록과 대조합니다. GPU가 없는 이 컴퓨터에서도 틀린 이름은 잡힙니다.
+# 인자의 이름은 TensorRT-LLM이 유지하겠다고 약속한 목록과 대조합니다. 그래서 GPU가 없는 컴퓨터에서도 틀린 이름을 잡아냅니다.
 #
 # 체크포인트는 아무 데서나 돌지 않습니다. FP8은 Ada 이후의 GPU가 있어야 하고, 버전이 다르면 결과를 장담할 수 없습니다. 그래서 **서비스할 이미지 안에서**
-# 버전과 GPU를 적은 도장을 찍고, 엔진은 도장이 맞지 않으면 시작하지 않습니다. 다른 GPU에서 찍은 도장으로 시험해 봅시다.
+# 버전과 GPU, 체크포인트의 다이제스트를 적은 **도장**(stamp)을 찍고, 엔진은 도장이 맞지 않으면 시작하지 않습니다. 여기에는 GPU가 없어도 되도록
+# 지어낸 도장을 찍어, 환경이 같을 때와 버전과 GPU가 다를 때를 시험해 봅시다.
 
 # %%
 report.section("5. GPU에서 서비스하기: 인자, 명령, 도장")
@@ -264,20 +266,21 @@ stamps = artifacts.root / ".work" / "stamp-lesson"
 stamps.mkdir(parents=True, exist_ok=True)
 write_stamp(stamps, here)
 check_stamp(stamps, here)
-print("\n같은 GPU: 시작합니다.")
+print("\n같은 환경: 시작합니다.")
 try:
     check_stamp(stamps, Stamp("1.3.0", "2.9.1", "13.1", "NVIDIA L4", "8.9", checkpoint.digest()))
-    print("다른 GPU인데도 시작했습니다. 다릅니다!")
+    print("다른 환경인데도 시작했습니다. 다릅니다!")
 except StampError as refusal:
-    print(f"다른 GPU: 거절합니다. {str(refusal).replace(str(stamps), '폴더')}")
+    print(f"다른 환경: 거절합니다. {str(refusal).replace(str(stamps), '폴더')}")
 report.save()
 
 # %% [markdown]
-# **ONNX는 왜 없나요?** PyTorch에서 ONNX로 내보내면 한 번의 순전파는 옮겨지지만 KV 캐시와 생성 고리는 따로 만들어야 합니다. 여기서는 그것까지 확인할 수 없어 뺐습니다.
+# **ONNX는 왜 없나요?** PyTorch에서 ONNX로 내보내면 순전파 한 번은 옮겨지지만 KV 캐시와 생성 루프는 따로 만들어야 합니다. 여기서는 그것까지 확인할 수 없어 뺐습니다.
 #
 # ## 스스로 해 보기
 #
-# - `make week8-export ARGS="tokenizer.pattern=gpt2"`(FORCE=1로 처음부터): 똑같은 이름이 생기면 1절의 표와 3절의 결과가 어떻게 달라지나요?
+# - `make base-model week8-export SCALE=smoke ARGS="tokenizer.pattern=gpt2"`(토크나이저와 모델을 다시 학습합니다): 똑같이 자르는 이름이 생기면
+#   1절의 표와 3절의 결과가 어떻게 달라지나요?
 # - `make week8-export ARGS="quantize.calibration_tokens=512"`: 보정에 쓰는 글을 줄이면 어느 방법이 가장 먼저 나빠지나요?
 # - 1절의 `HARD`에 여러분이 자주 쓰는 글을 넣어 보세요. 토큰이 달라지는 글을 찾을 수 있나요?
 # - `Q8_0` 파일을 휴대전화나 다른 노트북의 Ollama로 옮겨 대화해 보세요.
