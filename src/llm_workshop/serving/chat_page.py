@@ -83,12 +83,12 @@ def _controls(settings: Settings, context_length: int) -> list[gr.components.Com
     # Settings may lie outside the customary ranges; then the range grows to hold them.
     with gr.Accordion("생성 설정", open=True, elem_id="sampling"):
         first = [
-            gr.Slider(0, max(2, now.temperature), now.temperature, step=0.05, label="온도 (temperature)", info="낮으면 안정적, 높으면 다양"),
-            gr.Slider(0, max(200, now.top_k or 0), now.top_k or 0, step=1, label="top-k", info="확률 높은 k개만 · 0은 끔"),
-            gr.Slider(min(0.05, now.top_p or 1), 1, now.top_p or 1, step=0.01, label="top-p", info="확률의 합 p까지만 · 1은 끔"),
+            gr.Slider(0, max(2, now.temperature), now.temperature, step=0.05, label="온도 (temperature)", info="낮으면 안정되게, 높으면 다양하게"),
+            gr.Slider(0, max(200, now.top_k or 0), now.top_k or 0, step=1, label="top-k", info="확률이 높은 k개만 · 0은 끔"),
+            gr.Slider(min(0.05, now.top_p or 1), 1, now.top_p or 1, step=0.01, label="top-p", info="확률의 합이 p까지만 · 1은 끔"),
             gr.Slider(0, max(0.5, now.min_p or 0), now.min_p or 0, step=0.01, label="min-p", info="최고 확률 대비 하한 · 0은 끔"),
             gr.Slider(min(1, now.repetition_penalty), max(2, now.repetition_penalty), now.repetition_penalty, step=0.05,
-                      label="반복 벌점 (repetition)", info="쓴 토큰을 덜 고르기 · 1은 끔"),
+                      label="반복 벌점 (repetition)", info="이미 나온 토큰을 덜 고르기 · 1은 끔"),
             gr.Slider(1, longest, now.max_new_tokens, step=1, label="최대 새 토큰 (max new)", info="답의 길이 한도"),
             gr.Textbox("", label="시드 (seed)", info="같은 시드면 같은 답", placeholder="비워 두면 매번 다르게", elem_id="seed", max_lines=1),
         ]  # fmt: skip
@@ -96,7 +96,7 @@ def _controls(settings: Settings, context_length: int) -> list[gr.components.Com
             return [
                 *first,
                 gr.Slider(-2, 2, 0, step=0.1, label="빈도 벌점 (frequency)", info="자주 쓴 만큼 덜 고르기 · 0은 끔"),
-                gr.Slider(-2, 2, 0, step=0.1, label="존재 벌점 (presence)", info="한 번 쓴 것 덜 고르기 · 0은 끔"),
+                gr.Slider(-2, 2, 0, step=0.1, label="출현 벌점 (presence)", info="한 번 쓴 것은 덜 고르기 · 0은 끔"),
                 gr.Textbox("", label="멈춤 글 (stop)", info="이 글이 나오면 답을 끝냄 · 한 줄에 하나", placeholder="예: 질문:",
                            elem_id="stops", lines=2, max_lines=4),
             ]  # fmt: skip

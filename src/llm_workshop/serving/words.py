@@ -13,7 +13,7 @@ SEND, STOP = "보내기", "멈추기"
 BOX = {CHAT: "메시지를 입력하세요", COMPLETE: "이어 쓸 글의 첫머리를 적어 주세요"}
 EMPTY_ANSWER = "(모델이 아무것도 쓰지 않고 답을 마쳤습니다.)"
 BUSY = "기다리는 사람이 너무 많습니다. 잠시 뒤에 다시 보내 주세요."
-BROKEN = "답을 만들다가 오류가 났습니다. 터미널의 기록을 확인해 주세요."
+BROKEN = "답을 만들다가 오류가 났습니다. 터미널에 찍힌 기록을 확인해 주세요."
 CUT_SHORT = "쓰던 글은 남겨 두었습니다."
 
 #: Words in the conversation itself; the script reads them by these names.
@@ -22,7 +22,7 @@ LOG = {
     "cancel": "취소", "skip": "건너뛰기", "again": "다시 만들기", "up": "좋은 답이에요", "down": "아쉬운 답이에요", "better": "더 좋은 답을 적어 주세요",
     "save": "저장", "thanks": "평가를 저장했습니다. 고맙습니다!", "noted": "평가를 저장했습니다.",
     "saved": "적어 주신 답을 저장했습니다. 다음 학습의 좋은 자료가 됩니다.", "withdrawn": "평가를 지웠습니다.",
-    "unsaved": "평가를 저장하지 못했습니다. 페이지가 아직 켜져 있는지 확인해 주세요.", "empty": EMPTY_ANSWER,
+    "unsaved": "평가를 저장하지 못했습니다. 이 화면을 띄운 프로그램이 아직 켜져 있는지 확인해 주세요.", "empty": EMPTY_ANSWER,
 }  # fmt: skip
 
 EXAMPLES = {
@@ -56,9 +56,9 @@ def welcome(mode: str, chats: bool) -> tuple[str, str]:
     if mode == CHAT and chats:
         return "무슨 이야기를 할까요?", "처음부터 직접 학습한 작은 모델입니다. 아래 예문을 누르거나 직접 물어보세요."
     if mode == CHAT:
-        line = "학습 자료에 대화가 없어서 엉뚱한 답이 나올 수 있습니다. ‘이어쓰기’를 권합니다."
+        line = "학습 자료에 대화가 없어서 엉뚱한 답이 나올 수 있습니다. ‘이어쓰기’로 써 보세요."
         return "이 모델은 대화를 배운 적이 없습니다", line
-    return "첫머리를 적으면 이어서 씁니다", "사전학습만 마친 모델은 질문에 답하기보다 글을 이어 쓰는 일을 잘합니다."
+    return "첫머리를 적으면 이어서 씁니다", "사전 학습만 마친 모델은 질문에 답하기보다 글을 이어 쓰는 일을 잘합니다."
 
 
 def count(number: int) -> str:

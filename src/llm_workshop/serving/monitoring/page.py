@@ -45,8 +45,8 @@ BODY = """
 <div id="problem" role="alert" hidden></div>
 <section id="tiles" aria-label="지금의 값"></section>
 <section id="charts" aria-label="그래프"></section>
-<footer>Triton의 <code>/metrics</code>를 읽어 메모리에만 담아 둡니다. 이 창을 띄운 프로그램을 끄면 기록도 사라집니다.
-오래 두고 볼 때에는 Prometheus와 Grafana를 쓰세요.</footer>
+<footer>Triton의 <code>/metrics</code>를 읽어 메모리에만 담아 둡니다. 이 화면을 띄운 프로그램을 끄면 기록도 사라집니다.
+오래 두고 보려면 Prometheus와 Grafana를 쓰세요.</footer>
 </main>
 """
 
@@ -62,9 +62,9 @@ const clock = t => new Date(t * 1000).toLocaleTimeString("en-GB");
 const CHARTS = [
   {title:"토큰 처리량", about:"1초에 만든 토큰과 읽은 프롬프트 토큰", format:count, series:[["생성","--c0",p=>p.tokens_per_second],["프롬프트","--c2",p=>p.prompt_tokens_per_second]]},
   {title:"요청", about:"답하고 있는 요청과 자리가 나기를 기다리는 요청", format:count, series:[["실행 중","--c0",p=>p.running],["대기 중","--c1",p=>p.waiting]]},
-  {title:"배치 크기", about:"한 스텝이 만든 토큰 수. 클수록 가중치를 한 번 읽어 여러 사람에게 답합니다.", format:count, series:[["토큰/스텝","--c0",p=>p.batch_size]]},
+  {title:"배치 크기", about:"한 스텝에 만든 토큰 수. 클수록 가중치를 한 번 읽어 더 많은 요청에 답합니다.", format:count, series:[["토큰/스텝","--c0",p=>p.batch_size]]},
   {title:"첫 토큰까지의 시간 (TTFT)", about:"요청이 도착해서 첫 토큰이 나올 때까지", format:seconds, series:[["평균","--c0",p=>p.first_token],["p95","--c1",p=>p.first_token_p95]]},
-  {title:"끝난 요청", about:"어떻게 끝났는지, 시간 구간마다 센 수", format:count, bars:true, series:OUTCOMES.map(([k,name,color])=>[name,color,p=>p.up ? (p.requests[k] || 0) : null])},
+  {title:"끝난 요청", about:"어떻게 끝났는지 시간 구간마다 센 수", format:count, bars:true, series:OUTCOMES.map(([k,name,color])=>[name,color,p=>p.up ? (p.requests[k] || 0) : null])},
   {title:"메모리", about:"실제로 차지한 메모리(RSS). 시간이 흘러도 평평해야 합니다.", format:bytes, series:[["엔진","--c0",p=>p.engine_bytes],["Triton","--c2",p=>p.server_bytes]]},
 ];
 const TILES = [

@@ -18,7 +18,7 @@ HELP = """\
   /모델   (/model)   어떤 모델과 이야기하고 있는지 봅니다
   /끝     (/quit)    마칩니다
 
-Ctrl-C를 누르면 답이 멈추고 그때까지 쓴 글은 남습니다. 입력할 차례에 누르면 마칩니다."""
+Ctrl-C를 누르면 답이 멈추고 그때까지 쓴 글은 남습니다. 글을 입력할 차례에 누르면 대화를 마칩니다."""
 
 PROMPT = "나> "
 BYE = "안녕히 가세요."
@@ -28,11 +28,11 @@ STOPPED = "여기서 멈춤"
 KEEPS_NOTHING = "답이 나오기 전에 멈췄습니다. /다시를 입력하면 같은 질문을 다시 보냅니다."
 SEND_AGAIN = "/다시를 입력하면 같은 질문을 다시 보냅니다."
 BUSY = "서버가 다른 요청으로 바쁩니다. 잠시 뒤에 /다시를 입력해 보세요."
-COMPLETES = "이 모델은 대화를 배운 적이 없어서, 쓰신 글을 이어 씁니다."
+COMPLETES = "이 모델은 대화를 배운 적이 없어서, 입력한 글을 이어 씁니다."
 
 
 def unknown(command: str) -> str:
-    return f"{command}은(는) 모르는 명령입니다. /도움을 입력하면 명령이 모두 나옵니다."
+    return f"모르는 명령입니다: {command}. /도움을 입력하면 명령을 모두 보여 줍니다."
 
 
 def in_process(address: str) -> str:
@@ -53,7 +53,7 @@ def model(info: ModelInfo, where: str) -> str:
         ("구조", info.architecture),
         ("크기", f"파라미터 {count(info.n_parameters)}개"),
         ("문맥", f"{info.context_length:,}토큰, 어휘 {info.vocab_size:,}개"),
-        ("대화", "배움" if info.supports_chat else "배운 적 없음 (이어쓰기)"),
+        ("대화", "배웠음" if info.supports_chat else "배운 적 없음 (이어쓰기)"),
         ("자료", info.trained_on),
         ("장치", " · ".join(part for part in (info.device, info.precision) if part)),
         ("폴더", info.artifact),
