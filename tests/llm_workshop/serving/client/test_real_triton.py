@@ -36,7 +36,7 @@ def test_the_answer_is_that_of_the_engine_in_process(client, triton_stack):
     answer = client.generate("바다는", GREEDY, logprob=True)
     deltas = list(answer)
     assert text_of(deltas) == answer_in_process(triton_stack, "바다는", max_new_tokens=80, temperature=0)
-    assert answer.n_tokens == 80 and answer.finish_reason == "length" and len(deltas) > 5
+    assert answer.n_tokens == 80 and answer.finish_reason == "length" and len(deltas) > 1
     tokenizer = triton_stack.in_process().tokenizer
     assert answer.n_prompt_tokens == len(tokenizer.encode("바다는")) + 1 and answer.cumulative_logprob < 0
     assert answer.timing.time_to_first_token < answer.timing.seconds
