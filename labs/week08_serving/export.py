@@ -143,7 +143,7 @@ report.table(rows, caption="transformers의 GGUF 로더로 도로 읽어 잰 것
 # ## 3. llama.cpp에게 직접 물어보기
 #
 # transformers로 도로 읽은 것은 아직 남의 말을 전해 들은 것입니다. 파일의 주인인 llama.cpp가 읽어야 진짜입니다.
-# `make shell` 안에서 `pip install xllamacpp`로 설치해 두면(이 워크숍의 의존성은 아닙니다) 여기서 바로 돌려, 우리 엔진과 **토큰 하나하나**를 견줍니다.
+# 패키지 `xllamacpp`에 진짜 llama.cpp가 들어 있습니다. 바로 돌려서 우리 엔진과 **토큰 하나하나**를 견줍니다.
 
 # %%
 report.section("3. llama.cpp에게 직접 물어보기")

@@ -1,7 +1,7 @@
 """llama.cpp itself, where it is installed: the judge of a GGUF file.
 
-The package xllamacpp bundles the real program (``pip install xllamacpp``, 100 MB when installed).  It is no dependency of the workshop;
-what uses it does without where it is missing.
+The package xllamacpp bundles the real program (100 MB when installed).  It is one of the tools for development (extra
+``dev``); what uses it does without where it is missing.
 """
 
 from __future__ import annotations
