@@ -42,7 +42,7 @@ EXAMPLES = {
 
 
 def header(info: ModelInfo) -> str:
-    facts = [escape(info.name), f"파라미터 {count(info.n_parameters)}개"]
+    facts = [escape(info.name), f"파라미터 {count_of(info.n_parameters)}"]
     if info.bits_per_byte is not None:
         facts.append(f"{info.bits_per_byte:.2f} 비트/바이트")
     return (
@@ -70,11 +70,16 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def count_of(number: int) -> str:
+    """With the counter: "577만 개", but "9,512개"."""
+    return f"{count(number)} 개" if number >= 10**4 else f"{number:,}개"
+
+
 def model_card(info: ModelInfo) -> str:
     """The model and the artifact it was loaded from."""
     rows = [
         ("구조", info.architecture),
-        ("파라미터", f"{count(info.n_parameters)}개"),
+        ("파라미터", count_of(info.n_parameters)),
         ("문맥 · 어휘", f"{info.context_length:,}토큰 · {info.vocab_size:,}개"),
         ("바이트당 비트", f"{info.bits_per_byte:.3f}" if info.bits_per_byte is not None else None),
         ("학습 자료", info.trained_on),

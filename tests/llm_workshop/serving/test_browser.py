@@ -122,7 +122,7 @@ def test_a_korean_question_is_answered_in_a_stream(open_tab, served):
 def test_the_model_and_its_artifact_are_shown(open_tab):
     tab = open_tab()
     everything = tab.inner_text("body")
-    for part in ("laptop/base-model", "577만개", "1.234", "0123456789ab", "sample (16 MB)", "artifacts/laptop"):
+    for part in ("laptop/base-model", "577만 개", "1.234", "0123456789ab", "sample (16 MB)", "artifacts/laptop"):
         assert part in everything, part
     assert tab.evaluate("document.documentElement.lang") == "ko"
 
@@ -351,7 +351,7 @@ def test_another_model_goes_on_with_the_conversation(open_tab):
         finished(tab)
         tab.click("#models input")
         tab.click("#models [role=option] >> text=gpu/base-model")
-        tab.wait_for_selector("#model >> text=1.24억개")
+        tab.wait_for_selector("#model >> text=1.24억 개")
         assert "gpu/base-model" in tab.inner_text("#masthead") and len(tab.query_selector_all(BOT)) == 1
         ask(tab, "이번에는요?")
         tab.wait_for_function("document.querySelectorAll('#chat .message.bot').length == 2")

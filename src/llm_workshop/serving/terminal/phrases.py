@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from llm_workshop.serving.engine import ModelInfo, Sampling
-from llm_workshop.serving.words import count
+from llm_workshop.serving.words import count_of
 from llm_workshop.serving.worker import Timing
 
 HELP = """\
@@ -43,7 +43,7 @@ def in_process(address: str) -> str:
 
 
 def greeting(info: ModelInfo) -> str:
-    return f"{info.name} · 파라미터 {count(info.n_parameters)}개와 이야기합니다. 명령은 /도움, 마치려면 /끝."
+    return f"{info.name} · 파라미터 {count_of(info.n_parameters)}와 이야기합니다. 명령은 /도움, 마치려면 /끝."
 
 
 def model(info: ModelInfo, where: str) -> str:
@@ -51,7 +51,7 @@ def model(info: ModelInfo, where: str) -> str:
     rows = [
         ("이름", info.name),
         ("구조", info.architecture),
-        ("크기", f"파라미터 {count(info.n_parameters)}개"),
+        ("크기", f"파라미터 {count_of(info.n_parameters)}"),
         ("문맥", f"{info.context_length:,}토큰, 어휘 {info.vocab_size:,}개"),
         ("대화", "배웠음" if info.supports_chat else "배운 적 없음 (이어쓰기)"),
         ("자료", info.trained_on),

@@ -110,7 +110,7 @@ def terminal(tmp_path):
 def test_a_conversation_with_commands(terminal, info):
     with FakeTriton(words("네, ", "날씨가 ", "맑아요 ", "☀️", pause=0.01), info=info) as fake:
         screen = terminal("--url", fake.address, "chat.system_prompt=짧게 답해 주세요.")
-        screen.expect("smoke · 파라미터 50만개와 이야기합니다")
+        screen.expect("smoke · 파라미터 50만 개와 이야기합니다")
         screen.ask("오늘 날씨 어때요?")
         screen.expect(HANGUL)
         screen.expect("토큰/초 · 4토큰")
