@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from llm_workshop.errors import DEBUG_VARIABLE, install_one_line_errors, is_user_error, report_error
+from llm_workshop.errors import exit_code_of, install_one_line_errors
 from llm_workshop.settings import Settings, add_dials, describe, load_settings, settings_help
 
 # Each command imports what it needs when it runs: `workshop --help` should not wait for torch.
@@ -190,15 +190,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     install_one_line_errors()
     if options.force:
         os.environ["FORCE"] = "1"
-    try:
-        settings = load_settings(options.scale, options.data, options.seed, options.overrides)
-        if options.command in SECTIONS:
-            print("\n".join(describe(settings, SECTIONS[options.command])), flush=True)
-        return COMMANDS[options.command](settings, options)
-    except BaseException as error:
-        if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
-            raise
-        return report_error(error)
+    return exit_code_of(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options.scale, options.data, options.seed, options.overrides)
+    if options.command in SECTIONS:
+        print("\n".join(describe(settings, SECTIONS[options.command])), flush=True)
+    return COMMANDS[options.command](settings, options)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 DEBUG_VARIABLE = "WORKSHOP_DEBUG"
 
@@ -41,6 +42,16 @@ def one_line_warning(message, category, filename, lineno, line=None) -> str:
 def is_user_error(error: BaseException) -> bool:
     """Errors that a person can mend; anything else is our fault and keeps its traceback."""
     return isinstance(error, (ValueError, OSError, KeyboardInterrupt, MemoryError))
+
+
+def exit_code_of(work: Callable[[], int | None]) -> int:
+    """Do a command's work: its exit code, 0 for None; user errors become one line (unless WORKSHOP_DEBUG asks for more)."""
+    try:
+        return work() or 0
+    except BaseException as error:
+        if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
+            raise
+        return report_error(error)
 
 
 def install_one_line_errors() -> None:

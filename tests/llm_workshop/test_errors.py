@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llm_workshop.cli import main
-from llm_workshop.errors import exit_code, is_user_error, one_line
+from llm_workshop.errors import exit_code, exit_code_of, is_user_error, one_line
 
 
 def test_one_line_folds_and_explains():
@@ -58,3 +58,19 @@ def test_lab_scripts_too(tmp_path, repository):
     )
     assert result.returncode == 1
     assert result.stderr == "error: unknown SCALE 'tiny': use one of smoke, laptop, gpu\n"
+
+
+def test_the_exit_code_of_a_commands_work(capsys, monkeypatch):
+    def fails():
+        raise ValueError("SCALE=huge: use smoke")
+
+    def breaks():
+        raise KeyError("ours")
+
+    assert exit_code_of(lambda: None) == 0 and exit_code_of(lambda: 3) == 3
+    assert exit_code_of(fails) == 1 and capsys.readouterr().err == "error: SCALE=huge: use smoke\n"
+    with pytest.raises(KeyError):
+        exit_code_of(breaks)
+    monkeypatch.setenv("WORKSHOP_DEBUG", "1")
+    with pytest.raises(ValueError, match="huge"):
+        exit_code_of(fails)

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llm_workshop.errors import DEBUG_VARIABLE, install_one_line_errors, is_user_error, report_error
+from llm_workshop.errors import exit_code_of, install_one_line_errors
 from llm_workshop.settings import Settings, add_dials, load_settings
 
 if TYPE_CHECKING:
@@ -71,20 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     install_one_line_errors()
     address = [f"chat.host={options.host}"] * (options.host is not None) + [f"chat.port={options.port}"] * (options.port is not None)
-    try:
-        settings = load_settings(options.scale, options.data, options.seed, [*options.overrides, *address])
-        _serve(settings, options)
-    except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
-            raise
-        return report_error(error)
-    return 0
+    return exit_code_of(lambda: _serve(options, [*options.overrides, *address]))
 
 
-def _serve(settings: Settings, options: argparse.Namespace) -> None:
+def _serve(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     from llm_workshop.serving.feedback.store import FeedbackStore
     from llm_workshop.serving.serve import check_address, serve
 
+    settings = load_settings(options.scale, options.data, options.seed, overrides)
     check_address(settings.chat.host, settings.chat.port)
     triton = options.triton or f"{settings.serving.triton_host}:{settings.serving.grpc_port}"
     models = [name.strip() for name in options.models.split(",") if name.strip()]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from llm_workshop.errors import DEBUG_VARIABLE, is_user_error, report_error
+from llm_workshop.errors import exit_code_of
 from llm_workshop.serving.gateway.limits import Limits
 from llm_workshop.serving.gateway.run import KEY_VARIABLE, keys_from_text, run_gateway, triton_engines
 
@@ -44,21 +44,19 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    try:
-        limits = Limits(**{item.name: getattr(options, item.name) for item in fields(Limits)})
-        if not 0 <= options.port <= 65535:
-            raise ValueError(f"--port {options.port}: use 0 to 65535")
-        engines, ready = triton_engines(options.triton or ["127.0.0.1:8001"], options.tokenizer, options.wait)
-        run_gateway(
-            engines, ready=ready, host=options.host, port=options.port, limits=limits,
-            api_key=keys_from_text(os.environ.get(KEY_VARIABLE)), allow_no_key=options.no_key,
-            allowed_hosts=options.allow_host, cors_origins=options.cors_origin,
-        )  # fmt: skip
-    except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
-            raise
-        return report_error(error)
-    return 0
+    return exit_code_of(lambda: _serve(options))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    limits = Limits(**{item.name: getattr(options, item.name) for item in fields(Limits)})
+    if not 0 <= options.port <= 65535:
+        raise ValueError(f"--port {options.port}: use 0 to 65535")
+    engines, ready = triton_engines(options.triton or ["127.0.0.1:8001"], options.tokenizer, options.wait)
+    run_gateway(
+        engines, ready=ready, host=options.host, port=options.port, limits=limits,
+        api_key=keys_from_text(os.environ.get(KEY_VARIABLE)), allow_no_key=options.no_key,
+        allowed_hosts=options.allow_host, cors_origins=options.cors_origin,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
