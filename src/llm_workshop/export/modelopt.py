@@ -10,7 +10,7 @@ The output layer and the embeddings stay as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,9 +67,7 @@ def quantize(checkpoint: Checkpoint, method: str, calibration: Sequence[torch.Te
     with quiet():
         import modelopt.torch.quantization as mtq
 
-        config = copy.deepcopy(getattr(mtq, METHODS[method].config))
-        if method == "awq":
-            _set_group_size(config, group_size(checkpoint.config))
+        config = modelopt_config(method, widths_of(checkpoint.config))
         model = checkpoint.load_model().to(torch.bfloat16)
 
         def show(model: torch.nn.Module) -> None:
@@ -118,13 +116,27 @@ def check_exportable(config: dict[str, Any], method: str) -> None:
             "train with model.architecture=llama, or write a GGUF file"
         )
     if method == "awq":
-        group_size(config)
+        group_size(widths_of(config))
 
 
-def group_size(config: dict[str, Any]) -> int:
-    """The largest AWQ group that divides every Linear's input width; ValueError where none does."""
+def modelopt_config(method: str, widths: Collection[int]) -> dict[str, Any]:
+    """ModelOpt's configuration of a method for layers with these input widths."""
+    import modelopt.torch.quantization as mtq
+
+    config = copy.deepcopy(getattr(mtq, METHODS[method].config))
+    if method == "awq":
+        _set_group_size(config, group_size(widths))
+    return config
+
+
+def widths_of(config: dict[str, Any]) -> set[int]:
+    """Input widths of a Llama's layers, from its config.json."""
     heads, head_dim = config["num_attention_heads"], config.get("head_dim")
-    widths = {config["hidden_size"], config["intermediate_size"], heads * (head_dim or config["hidden_size"] // heads)}
+    return {config["hidden_size"], config["intermediate_size"], heads * (head_dim or config["hidden_size"] // heads)}
+
+
+def group_size(widths: Collection[int]) -> int:
+    """The largest AWQ group that divides every input width; ValueError where none does."""
     for size in GROUP_SIZES:
         if not any(width % size for width in widths):
             return size

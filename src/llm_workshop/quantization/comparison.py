@@ -173,7 +173,11 @@ def _libraries(folder: Path, names: Sequence[str], base: _Reference, text: Text,
     for name in names:
         started = time.perf_counter()
         with quiet_libraries():
-            model, size = PEERS[name].build(folder, text.calibration)
+            try:
+                model, size = PEERS[name].build(folder, text.calibration)
+            except ValueError as error:
+                say(f"  {TITLES[name]}: {error}")
+                continue
             seconds = time.perf_counter() - started
             timed = None if PEERS[name].simulated else _theirs(model, text.prompt)
             works.append(_judged(name, None, model, size, seconds, text, timed))

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_workshop.export.modelopt import modelopt_config
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -78,7 +80,7 @@ def _torchao(folder: Path, _: Sequence[Tensor]) -> tuple[Any, int]:
     return model, held_bytes(model)
 
 
-def _modelopt(config: str) -> Callable[[Path, Sequence[Tensor]], tuple[Any, int]]:
+def _modelopt(method: str) -> Callable[[Path, Sequence[Tensor]], tuple[Any, int]]:
     def build(folder: Path, batches: Sequence[Tensor]) -> tuple[Any, int]:
         import modelopt.torch.quantization as mtq
         from modelopt.torch.export import export_hf_checkpoint
@@ -87,10 +89,12 @@ def _modelopt(config: str) -> Callable[[Path, Sequence[Tensor]], tuple[Any, int]
             for ids in batches:
                 model(ids)
 
-        model = mtq.quantize(load_plain(folder), getattr(mtq, config), show)
+        widths = {layer.in_features for _, layer in _block_linears(load_plain(folder))}
+        config = modelopt_config(method, widths)
+        model = mtq.quantize(load_plain(folder), config, show)
         with tempfile.TemporaryDirectory() as exported:
             # Exporting packs the weights in place, so it gets a model of its own.
-            export_hf_checkpoint(mtq.quantize(load_plain(folder), getattr(mtq, config), show), export_dir=exported)
+            export_hf_checkpoint(mtq.quantize(load_plain(folder), config, show), export_dir=exported)
             size = sum(file.stat().st_size for file in Path(exported).glob("*.safetensors"))
         return model, size
 
@@ -101,8 +105,8 @@ PEERS: dict[str, Peer] = {
     "bnb-int8": Peer("bitsandbytes int8", _bitsandbytes(_linear8)),
     "bnb-nf4": Peer("bitsandbytes nf4", _bitsandbytes(_nf4)),
     "torchao-int8": Peer("torchao int8", _torchao),
-    "modelopt-smoothquant": Peer("ModelOpt SmoothQuant", _modelopt("INT8_SMOOTHQUANT_CFG"), simulated=True),
-    "modelopt-awq-int4": Peer("ModelOpt AWQ int4", _modelopt("INT4_AWQ_CFG"), simulated=True),
+    "modelopt-smoothquant": Peer("ModelOpt SmoothQuant", _modelopt("smoothquant"), simulated=True),
+    "modelopt-awq-int4": Peer("ModelOpt AWQ int4", _modelopt("awq"), simulated=True),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_workshop.export import Checkpoint
-from llm_workshop.export.modelopt import METHODS, export_modelopt, group_size, quantize
+from llm_workshop.export.modelopt import METHODS, export_modelopt, group_size, quantize, widths_of
 from llm_workshop.export.modelopt_check import check_modelopt, load_dequantized, unpack_int4
 from scratch_llm.models.llama import Llama, LlamaConfig
 
@@ -96,9 +96,9 @@ def test_the_group_divides_every_width(widths):
     config = {"hidden_size": widths[0], "intermediate_size": widths[1], "num_attention_heads": 4}
     if widths[2] is None:
         with pytest.raises(ValueError, match=r"multiples of 64, these are \[64, 96\]"):
-            group_size(config)
+            group_size(widths_of(config))
     else:
-        assert group_size(config) == widths[2]
+        assert group_size(widths_of(config)) == widths[2]
 
 
 def test_what_cannot_be_exported_is_refused_with_the_cure(model, gpt2, batches, tmp_path):
