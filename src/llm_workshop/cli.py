@@ -89,13 +89,13 @@ def feedback(settings: Settings, options: argparse.Namespace) -> int:
         raise ValueError("use `workshop feedback export --out FILE`, or `workshop feedback show`")
     store = FeedbackStore(feedback_path(Artifacts(settings)))
     if options.action == "show":
-        rows = [("model", "up", "down", "corrected", "last (UTC)"), *store.summary()]
-        if len(rows) == 1:
+        rows = [(*row[:-1], row[-1][:16].replace("T", " ")) for row in store.summary()]
+        if not rows:
             print(f"no ratings yet in {store.path}: use the thumbs under an answer of the chat page (make chat)")
             return 0
         width = max(len(str(row[0])) for row in rows)
-        for name, up, down, corrected, last in rows:
-            print(f"{name:<{width}}  {up:>5}  {down:>5}  {corrected:>9}  {last[:16].replace('T', ' ')}")
+        for name, up, down, corrected, last in [("model", "up", "down", "corrected", "last (UTC)"), *rows]:
+            print(f"{name:<{width}}  {up:>5}  {down:>5}  {corrected:>9}  {last}")
         return 0
     for name, number in export(store.all(), options.out).items():
         print(f"{number:>7,}  {name}")

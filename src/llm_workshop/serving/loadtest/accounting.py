@@ -17,7 +17,7 @@ from llm_workshop.serving.triton.interface import (
     METRIC_WAITING,
 )
 
-QUIET_SECONDS = 0.6
+QUIET_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def latency_plot(axes: Axes, curves: Curves, quantity: str, title: str) -> None:
     axes.yaxis.set_minor_formatter("")
     axes.set_title(title)
     axes.set_ylabel("밀리초 (로그)")
-    axes.legend(fontsize=8)
+    axes.set_ylim(top=axes.get_ylim()[1] * 5)  # room for the legend, whose lines are long enough to show the dashes
+    axes.legend(fontsize=8, handlelength=3.2, loc="upper left")
 
 
 def first_token_cdf(axes: Axes, loads: Mapping[str, Sequence[Record]], title: str = "TTFT의 누적 분포") -> None:

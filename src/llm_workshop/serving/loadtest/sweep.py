@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_workshop.serving.engine import EngineError
 from llm_workshop.serving.loadtest.accounting import Account, settled_metrics
 from llm_workshop.serving.loadtest.drive import closed_loop
 from llm_workshop.serving.loadtest.records import Load, write_records
@@ -54,7 +55,7 @@ def measure(served: Served, loadtest: LoadTestSettings, n_clients: int, *, ratio
     after = settled_metrics(served.metrics_address)
     account = Account.of(load.records, before, after)
     if faults := account.differences() + sorted({r.error for r in load.records if r.error}):
-        raise RuntimeError(f"the load test with {n_clients} clients does not add up: {'; '.join(faults)}")
+        raise EngineError(f"the load test with {n_clients} clients does not add up: {'; '.join(faults)}")
     steps = round(after.total(METRIC_STEPS) - before.total(METRIC_STEPS))
     return Measured(load, summarise(load), account, watch.in_system, steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def status(settings: Settings, only: Sequence[str] | None = None) -> int:
     service = service_of(Artifacts(settings), only)
     facts = service.read()
     if not service.runs() or facts is None:
-        print(f"no serving stack of run {settings.run_name} is running (`workshop serve` starts one)")
+        print(f"no serving stack of run {settings.run_name} is running (`workshop serve` starts one; another run: --scale, --data)")
         return 3
     here = facts["host"] == socket.gethostname()
     place = "" if here else f" on {facts['host']}"
@@ -83,10 +84,11 @@ def examples(settings: Settings, names: Sequence[str]) -> str:
         lines += ["", "ask Triton:", f"  curl {url}/generate -d '{body}'"]
     if "gateway" in names:
         url = f"http://{host}:{serving.api_port}/v1"
+        key = ' -H "Authorization: Bearer $WORKSHOP_API_KEY"' if os.environ.get("WORKSHOP_API_KEY") else ""
         body = f'{{"model": "{settings.run_name}", "messages": [{{"role": "user", "content": "안녕하세요"}}]}}'
         lines += [
             "ask the OpenAI-compatible endpoint:",
-            f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            f"  curl {url}/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'",
             "  python: from openai import OpenAI",
             f'          client = OpenAI(base_url="{url}", api_key="none")  # or what WORKSHOP_API_KEY holds',
             f'          client.chat.completions.create(model="{settings.run_name}", messages=[{{"role": "user", "content": "안녕하세요"}}])',

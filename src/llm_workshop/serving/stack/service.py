@@ -23,7 +23,9 @@ class Service:
     no process id that somebody else may have by now.
     """
 
-    def __init__(self, folder: Path, kind: str | None = None):
+    def __init__(self, folder: Path, kind: str | None = None, dials: str = ""):
+        """``dials``: what names this run on a command line, for the messages."""
+        self.dials = dials
         suffix = f"-{kind}" if kind else ""
         self.path = folder / f"service{suffix}.json"
         self._lock = folder / f".service{suffix}.lock"
@@ -37,7 +39,7 @@ class Service:
                 facts = self.read() or {}
                 raise OSError(
                     f"the serving stack of this run is running already (process {facts.get('pid', '?')}, started "
-                    f"{facts.get('started', '?')}): `workshop serve --status` shows it, `workshop serve --stop` ends it"
+                    f"{facts.get('started', '?')}): `workshop serve --status{self.dials}` shows it, `workshop serve --stop{self.dials}` ends it"
                 )
             try:
                 yield
@@ -66,7 +68,10 @@ class Service:
         """Tell the running stack to end and wait until it has; ValueError if there is none, OSError if it does not."""
         facts = self.read()
         if not self.runs() or facts is None:
-            raise ValueError(f"no serving stack of this run is running ({self.path} would tell): start it with `workshop serve`")
+            raise ValueError(
+                f"no serving stack of this run is running ({self.path} would tell): start it with `workshop serve`, "
+                "or name its run with --scale and --data"
+            )
         if facts["host"] != socket.gethostname():
             raise ValueError(f"the stack runs in another machine or container, {facts['host']}: end it there (`make down`)")
         with contextlib.suppress(ProcessLookupError):

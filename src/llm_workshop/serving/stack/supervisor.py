@@ -161,4 +161,6 @@ class Stack:
 
 def service_of(artifacts: Artifacts, only: Sequence[str] | None = None) -> Service:
     """The files of the run's stack, or of a stack of only these parts."""
-    return Service(artifacts.root / "serving", "-".join(only) if only else None)
+    settings = artifacts.settings
+    dials = f" --scale {settings.scale}" + ("" if settings.data == ("sample",) else f" --data {','.join(settings.data)}")
+    return Service(artifacts.root / "serving", "-".join(only) if only else None, dials)
