@@ -98,7 +98,7 @@ def notice(text: str) -> str:
 
 
 def engine_broke(detail: str) -> str:
-    return f"모델 서버가 답하지 못했습니다. 서버를 확인하고 다시 보내 주세요. ({detail})"
+    return f"모델 서버가 답하지 못했습니다. 서버가 다시 뜨는 중일 수 있으니 잠시 뒤에 다시 보내 주세요. ({detail})"
 
 
 def refused(detail: str) -> str:

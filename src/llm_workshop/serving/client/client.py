@@ -179,7 +179,7 @@ class TritonClient:
                     self._chosen = transport
                     break
                 else:
-                    raise UnreachableError(f"no server can be reached at {'; '.join(problems)}: start it with `make week8-serve`")
+                    raise UnreachableError(f"no server can be reached at {'; '.join(problems)}: start it with `make serve`, or wait if it is being started again")
             return self._chosen
 
     def _ready_to_ask(self) -> tuple[GrpcTransport | HttpTransport, Interface]:

@@ -43,5 +43,5 @@ def explain(error: WireError, where: str, model: str, started: bool) -> Exceptio
                 f"the server at {where} died, or the connection was lost, in the middle of the answer ({message}): "
                 "see the log of the server, and ask again when it runs"
             )
-        return UnreachableError(f"no server can be reached at {where} ({message}): start it with `make week8-serve`")
+        return UnreachableError(f"no server can be reached at {where} ({message}): start it with `make serve`, or wait if it is being started again")
     return EngineError(f"the server at {where} failed ({error.status}: {message}): its log tells why")

@@ -113,7 +113,7 @@ function drawChart(chart, shown, start, end) {
     let path = "", dots = [], last = null;
     for (const p of shown) {
       const v = s[2](p); if (v == null) { last = null; continue; }
-      const near = last != null && p.time - last < 3 * every; path += `${near ? "L" : "M"}${x(p.time).toFixed(1)} ${y(v).toFixed(1)}`; dots.push([p, v]); last = p.time;
+      const near = last != null && p.time - last < 3 * every; const place = `${x(p.time).toFixed(1)} ${y(v).toFixed(1)}`; path += near ? `L${place}` : `M${place}L${place}`; dots.push([p, v]); last = p.time;
     }
     svg.append(el("path", {d:path, fill:"none", stroke:`var(${s[1]})`, "stroke-width":2, "stroke-linejoin":"round", "stroke-linecap":"round"}));
     const mark = at ? dots.find(d => d[0] === at) : null;

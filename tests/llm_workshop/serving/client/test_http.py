@@ -164,5 +164,5 @@ def test_without_grpc_http_is_taken_and_grpc_is_preferred(serve):
         assert "".join(d.text for d in client.generate("가")) == "웹" and client.protocol == "http"
     with FakeTriton(words("지알피시")) as fake, TritonClient(fake.address, server.address) as client:
         assert "".join(d.text for d in client.generate("가")) == "지알피시" and client.protocol == "grpc"
-    with TritonClient("127.0.0.1:9", "127.0.0.1:9") as client, pytest.raises(EngineError, match=r"\(gRPC\).*\(HTTP\).*week8-serve"):
+    with TritonClient("127.0.0.1:9", "127.0.0.1:9") as client, pytest.raises(EngineError, match=r"\(gRPC\).*\(HTTP\).*make serve"):
         client.info()
