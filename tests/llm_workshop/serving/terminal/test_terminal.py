@@ -162,6 +162,8 @@ def test_ctrl_c_stops_the_answer_and_keeps_it_then_quits(terminal, info):
         screen.ask("계속요")
         screen.expect("네.")
         screen.expect("나> ")
+        # Python's readline loses a signal that comes between its prompt and its select, which no hand is quick enough for.
+        time.sleep(0.5)
         screen.type("\x03")
         screen.expect("안녕히 가세요")
         assert screen.end() == 0
