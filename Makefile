@@ -58,13 +58,13 @@ known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(p
 check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
 STEP_GOALS := $(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal)))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
-TARGETS := help doctor clean clean-all image up down logs test-container install env-triton corpus tokenizer tokens base-model \
+TARGETS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo corpus tokenizer tokens base-model \
   demo generate report chat serve test lint lock bench notebooks jupyter shell
 $(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
 .PHONY: help doctor clean clean-all image up down logs test-container always
-HOST_GOALS := help doctor clean clean-all image up down logs test-container install env-triton
+HOST_GOALS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo
 
 help:
 	@RUN='$(RUN)' RUN_REASON='$(RUN_REASON)' environments/help.sh
@@ -123,6 +123,12 @@ install: $(ENVIRONMENT)
 ENVIRONMENT_TRITON := .envs/triton/.installed
 .PHONY: env-triton
 env-triton: $(ENVIRONMENT_TRITON)
+# NeMo Curator and datatrove (week 2); NeMo AutoModel, NeMo's tokenizers and Megatron (weeks 1, 5 and 6).
+.PHONY: env-curate env-nemo
+env-curate: .envs/curate/.installed
+env-nemo: .envs/nemo/.installed
+.envs/curate/.installed .envs/nemo/.installed: .envs/%/.installed: pyproject.toml environments/%.txt environments/install.py
+	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --environment $* --torch $(TORCH)
 # An image that has a server needs no further one.
 TRITON := $(if $(WORKSHOP_TRITON_ENVIRONMENT)$(wildcard /opt/tritonserver),,$(ENVIRONMENT_TRITON))
 $(ENVIRONMENT_TRITON): pyproject.toml environments/triton.txt environments/install.py

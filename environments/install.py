@@ -3,6 +3,7 @@
     python3 environments/install.py                 .venv beside pyproject.toml, with everything
     python3 environments/install.py --torch cpu     the CPU build of torch even where there is a GPU
     python3 environments/install.py --environment triton     .envs/triton, which serves models
+                                                  (curate: NeMo Curator and datatrove; nemo: NeMo AutoModel and Megatron)
 
 What is installed is what pyproject.toml asks for, at the versions in environments/core.txt; a further
 environment is the dependency group of its name, at the versions in environments/<name>.txt. Torch is the
@@ -34,7 +35,7 @@ OLDEST_PYTHON = (3, 11)
 NEWEST_TESTED_PYTHON = (3, 13)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = ("dev", "jupyter")
-ENVIRONMENTS = ("core", "triton")
+ENVIRONMENTS = ("core", "triton", "curate", "nemo")
 # NumPy 1.26, the last that Triton's Python backend reads tensors of, has no wheel for a newer Python.
 TRITON_NEWEST_PYTHON = (3, 12)
 TRITON_OLDEST_GLIBC = (2, 35)

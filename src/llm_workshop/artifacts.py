@@ -27,6 +27,9 @@ from scratch_llm.io import atomic_directory, atomic_write, sha256_of
 STAGES = ("corpus", "tokenizer", "tokens", "base-model")
 #: What a person runs to get each stage; every error that misses one says so.
 MAKE_TARGETS = {
+    "raw": "make week2-collect",
+    "clean": "make week2-clean",
+    "curated": "make week2-dedup",
     "corpus": "make corpus",
     "tokenizer": "make week3-tokenizer",
     "tokens": "make tokens",

@@ -33,6 +33,16 @@ class CorpusSettings(Section):
     megabytes: float | None = Field(None, gt=0, description="size of the sample, or cap on real data (MB); null = all")
     noise: float = Field(0.0, ge=0, le=1, description="share of sample documents that get labelled noise injected")
     kinds: tuple[str, ...] | None = Field(None, description="kinds of sample documents; null = all of them")
+    curated: bool = Field(False, description="true: the corpus is what week 2 curated (make week2-dedup), not DATA as it is")
+
+
+class CurationSettings(Section):
+    recipe: str = Field("korean", description="rules of week 2: a built-in recipe, or the path of a YAML file")
+    megabytes: float | None = Field(2.0, gt=0, description="size of the raw sample, or cap on real data (MB); null = all")
+    noise: float = Field(0.3, ge=0, le=1, description="share of raw sample documents that get labelled noise")
+    shard_megabytes: float = Field(8.0, gt=0, description="raw text in a shard, the unit that is redone after an interruption (MB)")
+    workers: int | None = Field(None, ge=1, description="processes; null = one for each core")
+    broken_share: float = Field(0.01, ge=0, le=1, description="broken records above this share stop the pipeline; below, they are set aside")
 
 
 class TokenizerSettings(Section):
@@ -156,6 +166,7 @@ class Settings(Section):
     data: tuple[str, ...] = ("sample",)
     seed: int = Field(0, ge=0, description="seed of every random choice")
     corpus: CorpusSettings = CorpusSettings()
+    curation: CurationSettings = CurationSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
