@@ -84,7 +84,7 @@ case "$*" in
     *jupyter*) add --publish 127.0.0.1:8888:8888 ;;
 esac
 for name in SCALE DATA SEED ARGS FORCE SERVE PORT HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \
-    JUPYTER_TOKEN WORKSHOP_API_KEY HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+    JUPYTER_TOKEN WORKSHOP_API_KEY WORKSHOP_NAME HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     if [ -n "$(printenv "$name" || true)" ]; then add --env "$name"; fi
 done
 set -- --env "WORKSHOP_HOST_DOCKER=$engine" "$image" "$@"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_workshop.learning.progress import record_finished_lab
 from scratch_llm.io import atomic_write
 
 if TYPE_CHECKING:
@@ -120,11 +121,12 @@ class Report:
         return "\n\n".join(self._blocks) + "\n"
 
     def save(self, quiet: bool = False) -> Path:
-        """Write the report and print where it is; returns the Markdown file."""
+        """Write the report, print where it is and note in the participant's progress that the step is done; returns the file."""
         with atomic_write(self.path) as stream:
             stream.write(self.markdown())
         if not quiet:
             print(f"report: {_shortest(self.path)}  (all reports on one page: make report)")
+        record_finished_lab(self.name)
         return self.path
 
     def _add(self, block: str) -> Report:
