@@ -29,6 +29,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class HelloSettings(Section):
+    hub_model: str | None = Field(None, description="model of the Hugging Face hub that week 1 runs besides; null = none")
+
+
 class CorpusSettings(Section):
     megabytes: float | None = Field(None, gt=0, description="size of the sample, or cap on real data (MB); null = all")
     noise: float = Field(0.0, ge=0, le=1, description="share of sample documents that get labelled noise injected")
@@ -165,6 +169,7 @@ class Settings(Section):
     scale: str
     data: tuple[str, ...] = ("sample",)
     seed: int = Field(0, ge=0, description="seed of every random choice")
+    hello: HelloSettings = HelloSettings()
     corpus: CorpusSettings = CorpusSettings()
     curation: CurationSettings = CurationSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
