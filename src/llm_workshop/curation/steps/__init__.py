@@ -8,7 +8,9 @@ from importlib import import_module
 from llm_workshop.curation.step import Step
 
 #: Modules of this folder, in the order in which a pipeline uses such rules.
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = (
+    "personal",
+)
 
 
 @cache
