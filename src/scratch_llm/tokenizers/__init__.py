@@ -1,6 +1,7 @@
 """Tokenizers: byte-level BPE (a clear and a fast version), others' files, streaming decoding, the chat format."""
 
-from .base import BPETokenizer
+from .base import Tokenizer
+from .bpe import BPETokenizer
 from .byte_level_bpe import ByteLevelBPE
 from .chat import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, PAD, SPECIAL_TOKENS, encode_chat, render_chat
 from .hf_format import load_tokenizer
@@ -26,6 +27,7 @@ __all__ = [
     "SimpleBPE",
     "SpaceRules",
     "StreamingDecoder",
+    "Tokenizer",
     "TrainingReport",
     "encode_chat",
     "load_tokenizer",

@@ -18,13 +18,12 @@ from .text_encoder import TextEncoder, pack, unpack
 DEFAULT_ROLES = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD}
 
 
-class BPETokenizer:
-    """A vocabulary, its merges and its added tokens.  A subclass says how text becomes pieces and pieces ids.
+class Tokenizer:
+    """A vocabulary and its added tokens.  A subclass says how text becomes pieces and pieces ids.
 
     Args:
         tokens: the bytes that every ordinary token shows, by id; ``None`` where there is none.
         ids: bytes -> id of the ordinary tokens.
-        merges: (left id, right id, new id) in the order learned.
         special_tokens: name -> id; they control the model and may be hidden in ``decode``.
         added_tokens: name -> id; ordinary text that is one token wherever it stands.
         normalized_tokens: names of added tokens that are looked for only after normalisation.
@@ -42,14 +41,12 @@ class BPETokenizer:
         self,
         tokens: Sequence[bytes | None],
         ids: Mapping[bytes, int],
-        merges: Sequence[tuple[int, int, int]],
         special_tokens: Mapping[str, int] | None,
         added_tokens: Mapping[str, int] | None,
         normalized_tokens: Collection[str],
         pre_tokenizer: PreTokenizer,
         pieces: PieceCache,
     ):
-        self.merges = merges
         self.pre_tokenizer = pre_tokenizer
         self.normalized_tokens = frozenset(normalized_tokens)
         self.roles: dict[str, str] = dict(DEFAULT_ROLES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .base import BPETokenizer
+from .bpe import BPETokenizer
 from .byte_table import to_printable
 from .patterns import DEFAULT_PATTERN, PreTokenizer
 from .piece_encoder import PieceCache
@@ -29,7 +29,7 @@ class ByteLevelBPE(BPETokenizer):
         special_tokens: name -> id.
         pattern: see :mod:`patterns`.
         normalization: Unicode form applied before encoding, or ``None``.
-        added_tokens, normalized_tokens: see :class:`BPETokenizer`.
+        added_tokens, normalized_tokens: see :class:`Tokenizer`.
         ignore_merges: a piece that is a token as a whole becomes it, whatever the merges say.
 
     Attributes:
@@ -64,14 +64,14 @@ class ByteLevelBPE(BPETokenizer):
             )
         byte_ids = [ids[bytes([byte])] for byte in range(256)]
         super().__init__(
-            tokens,
-            ids,
             merges,
-            special_tokens,
-            added_tokens,
-            normalized_tokens,
-            PreTokenizer(pattern, normalization),
-            PieceCache(byte_ids, merges, len(tokens), whole=ids if ignore_merges else None),
+            tokens=tokens,
+            ids=ids,
+            special_tokens=special_tokens,
+            added_tokens=added_tokens,
+            normalized_tokens=normalized_tokens,
+            pre_tokenizer=PreTokenizer(pattern, normalization),
+            pieces=PieceCache(byte_ids, merges, len(tokens), whole=ids if ignore_merges else None),
         )
         self.ignore_merges = ignore_merges
         self.report = report

@@ -13,7 +13,7 @@ from typing import Any
 
 from scratch_llm.io import atomic_write
 
-from .base import DEFAULT_ROLES, BPETokenizer
+from .base import DEFAULT_ROLES, Tokenizer
 from .byte_level_bpe import ByteLevelBPE
 from .byte_table import from_printable
 from .chat import CHAT_TEMPLATE, SPECIAL_TOKENS
@@ -32,7 +32,7 @@ _NO_LIMIT = 10**30  # transformers' own "no maximum length"
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def save_tokenizer(tokenizer: BPETokenizer, folder: str | Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write both files into ``folder`` (made if missing), each atomically."""
     folder = Path(folder)
     with atomic_write(folder / "tokenizer.json") as stream:
@@ -41,7 +41,7 @@ def save_tokenizer(tokenizer: BPETokenizer, folder: str | Path) -> None:
         json.dump(tokenizer_config(tokenizer), stream, ensure_ascii=False, indent=2)
 
 
-def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
+def to_hf(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``."""
     vocab = dict(tokenizer.ordinary_names())
     names = {number: name for name, number in vocab.items()}
@@ -80,7 +80,7 @@ def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
     }
 
 
-def tokenizer_config(tokenizer: BPETokenizer) -> dict[str, Any]:
+def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer_config.json``: what transformers adds to the tokenizer itself."""
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -95,7 +95,7 @@ def tokenizer_config(tokenizer: BPETokenizer) -> dict[str, Any]:
     return config
 
 
-def load_tokenizer(folder: str | Path) -> BPETokenizer:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Open a BPE ``tokenizer.json``: byte-level (GPT-2, Llama 3, Qwen, ours) or in the manner of SentencePiece
     (Llama 2, Gemma).  ``tokenizer_config.json`` beside it is read where there is one.
 
@@ -132,7 +132,7 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is damaged ({error}): write it again (its copy was cut short?)") from None
 
 
-def _from_hf(data: dict[str, Any]) -> BPETokenizer:
+def _from_hf(data: dict[str, Any]) -> Tokenizer:
     model = data["model"]
     byte_level = is_byte_level(data)
     require(model.get("type") == "BPE", f"model type {model.get('type')!r}", "only BPE")
@@ -191,7 +191,7 @@ def _read_added(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _apply_post_processor(tokenizer: BPETokenizer, part: dict[str, Any] | None, vocab: Mapping[str, int]) -> None:
+def _apply_post_processor(tokenizer: Tokenizer, part: dict[str, Any] | None, vocab: Mapping[str, int]) -> None:
     """Which tokens go around a text, for ``encode(..., add_special_tokens=True)``."""
     for step in steps_of(part, "processors"):
         kind = step["type"]
@@ -208,7 +208,7 @@ def _apply_post_processor(tokenizer: BPETokenizer, part: dict[str, Any] | None, 
     tokenizer.post_processor = part
 
 
-def _apply_config(tokenizer: BPETokenizer, config: dict[str, Any]) -> None:
+def _apply_config(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
     """The roles of tokens and the chat template."""
     for role in _ROLES:
         if (name := config.get(role)) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise, repeat
 
 from .batch_encoder import BatchEncoder, in_learned_order
@@ -59,7 +59,7 @@ class PieceCache(dict[str, bytes]):
         self._byte_ids = byte_ids
         self._table = MergeTable(merges)
         self._batch = (
-            BatchEncoder(byte_ids, merges, vocab_size) if in_learned_order(byte_ids, merges) else None
+            BatchEncoder(byte_ids, merges, vocab_size) if len(byte_ids) and in_learned_order(byte_ids, merges) else None
         )
         self._capacity = capacity
 
@@ -102,6 +102,28 @@ class PieceCache(dict[str, bytes]):
     def __reduce__(self):
         # Copies start with an empty cache.
         return type(self), self._arguments
+
+
+class SegmentedPieces(PieceCache):
+    """piece -> ids by any function of the piece alone, remembered in the same way.
+
+    Args:
+        segment: piece -> its ids; must be picklable.
+    """
+
+    def __init__(self, segment: Callable[[str], list[int]]):
+        super().__init__([], [], 1)
+        self._batch = None  # it knows merges only
+        self._arguments = (segment,)
+        self._segment = segment
+
+    def __missing__(self, piece: str) -> bytes:
+        to_bytes(piece)  # a lone surrogate is refused, as everywhere
+        packed = array(ID_TYPE, self._segment(piece)).tobytes()
+        if len(piece) <= _LONG:
+            self._make_room(1)
+            self[piece] = packed
+        return packed
 
 
 def to_bytes(piece: str) -> bytes:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .base import BPETokenizer
+from .bpe import BPETokenizer
 from .patterns import NORMALIZATIONS, PreTokenizer
 from .piece_encoder import PieceCache, to_bytes
 
@@ -115,7 +115,7 @@ class SentencePieceBPE(BPETokenizer):
     Args:
         vocab: ordinary token, as in the file -> id.
         merges: (left id, right id, new id) in the order learned.
-        special_tokens, added_tokens, normalized_tokens: see :class:`BPETokenizer`.
+        special_tokens, added_tokens, normalized_tokens: see :class:`Tokenizer`.
         space_rules: see :class:`SpaceRules`.
         normalization: Unicode form applied before encoding, or ``None``.
         byte_fallback: whether unknown characters become bytes; the vocabulary has "<0x00>" ... "<0xFF>".
@@ -165,14 +165,14 @@ class SentencePieceBPE(BPETokenizer):
         self.space_rules = space_rules or SpaceRules()
         self._vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
         super().__init__(
-            tokens,
-            ids,
             merges,
-            special_tokens,
-            added_tokens,
-            normalized_tokens,
-            SpaceMarker(self.space_rules, normalization, words=not (crosses or ignore_merges) and SPACE in vocab),
-            CharacterPieces(vocab, merges, byte_ids, unknown_id, fuse_unknown, ignore_merges),
+            tokens=tokens,
+            ids=ids,
+            special_tokens=special_tokens,
+            added_tokens=added_tokens,
+            normalized_tokens=normalized_tokens,
+            pre_tokenizer=SpaceMarker(self.space_rules, normalization, words=not (crosses or ignore_merges) and SPACE in vocab),
+            pieces=CharacterPieces(vocab, merges, byte_ids, unknown_id, fuse_unknown, ignore_merges),
         )
         self.byte_fallback, self.unknown = byte_fallback, unknown
         self.fuse_unknown, self.ignore_merges = fuse_unknown, ignore_merges
