@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from llm_workshop.errors import exit_code_of, install_one_line_errors
+from llm_workshop.learning.commands import LEARNING_OPTIONS
 from llm_workshop.settings import Settings, add_dials, describe, load_settings, settings_help
 
 # Each command imports what it needs when it runs: `workshop --help` should not wait for torch.
@@ -129,6 +130,27 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     return doctor_main([])
 
 
+def quiz(settings: Settings, options: argparse.Namespace) -> int:
+    """Ask the questions of a week's quiz in the terminal or on a page (`workshop quiz --week 3`)."""
+    from llm_workshop.learning import commands
+
+    return commands.quiz(options)
+
+
+def progress(settings: Settings, options: argparse.Namespace) -> int:
+    """Show what you have done: steps, exercises, quizzes; as a page too."""
+    from llm_workshop.learning import commands
+
+    return commands.progress(options)
+
+
+def class_report(settings: Settings, options: argparse.Namespace) -> int:
+    """Join the participants' progress files of a folder: who is where, and what is hard for all."""
+    from llm_workshop.learning import commands
+
+    return commands.class_report(options)
+
+
 def _say_if_trained_otherwise(settings: Settings) -> None:
     """The model that is there is used as it is; only `demo`, `pretrain` and `base-model` train another."""
     from llm_workshop.artifacts import Artifacts
@@ -139,7 +161,8 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
-    f.__name__: f for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor)
+    f.__name__.replace("_", "-"): f
+    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor, quiz, progress, class_report)
 }
 
 
@@ -165,6 +188,8 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "feedback":
             sub.add_argument("action", choices=("show", "export"), help="count the ratings, or write training data")
             sub.add_argument("--out", metavar="FILE", help="JSON lines: pairs in FILE, rated answers in NAME.rated.jsonl")
+        if add_options := LEARNING_OPTIONS.get(name):
+            add_options(sub)
         add_dials(sub)
         if name == "chat":
             sub.add_argument("--url", help="the server: HOST:PORT (gRPC) or http://HOST:PORT; default: this machine's")

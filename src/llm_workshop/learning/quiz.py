@@ -24,6 +24,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictFloat,
+    StrictInt,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -59,7 +61,7 @@ class QuestionBase(_Part):
         raise NotImplementedError
 
     def right_answer(self) -> str:
-        """The right answer as it is shown."""
+        """The right answer as it is shown: Markdown for choices, else literal text."""
         raise NotImplementedError
 
     @property
@@ -87,7 +89,7 @@ class _WithChoices(QuestionBase):
         return numbers
 
     def _lines(self, numbers: tuple[int, ...]) -> str:
-        return "\n".join(f"{number}. {self.choices[number - 1]}" for number in numbers)
+        return "\n".join(f"**{number}**) {self.choices[number - 1]}" for number in numbers)
 
     def _check_range(self, numbers: tuple[int, ...]) -> None:
         if outside := [n for n in numbers if not 1 <= n <= len(self.choices)]:
@@ -167,7 +169,7 @@ class OrderQuestion(_WithChoices):
 
 class NumberQuestion(QuestionBase):
     type: Literal["number"]
-    answer: Annotated[int | float, Field(strict=True)]
+    answer: StrictInt | StrictFloat
     tolerance: float = Field(0.0, ge=0)
     how: ClassVar[str] = "수를 적습니다. 1,024나 3/4, 1e-3처럼 적어도 됩니다."
 

@@ -1,0 +1,72 @@
+"""What there is to do in this checkout: steps, exercises and questions, by week and chapter."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from llm_workshop.learning.quiz import known_quizzes, read_quiz
+from llm_workshop.workspace import workspace
+
+
+class Unit(NamedTuple):
+    """A week or a chapter."""
+
+    name: str  # week03, ch02
+    title: str
+    steps: tuple[str, ...]  # week03-tokenizer
+    exercises: tuple[str, ...]
+    questions: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        number = int(re.sub(r"\D", "", self.name))
+        return f"{number}주차" if self.name.startswith("week") else f"{number}장"
+
+
+def read_course(root: str | Path | None = None) -> list[Unit]:
+    """Weeks, then chapters.  ValueError for a quiz that cannot be read."""
+    root = Path(root or workspace())
+    folders = {folder.name.split("_")[0]: folder for folder in sorted(root.glob("labs/*_*")) if folder.is_dir()}
+    quizzes = root / "workshop" / "quizzes"
+    names = {name for name in [*folders, *known_quizzes(quizzes)] if re.fullmatch(r"(week|ch)\d\d", name)}
+    return [
+        _read_unit(name, folders.get(name), quizzes / f"{name}.yaml")
+        for name in sorted(names, key=lambda name: (not name.startswith("week"), name))
+    ]
+
+
+def _read_unit(name: str, folder: Path | None, quiz_file: Path) -> Unit:
+    title, steps, exercises, questions = "", (), (), ()
+    if folder is not None:
+        scripts = [p.stem for p in sorted(folder.glob("*.py")) if p.stem not in ("exercises", "solutions", "conftest")]
+        steps = tuple(f"{name}-{script}" for script in scripts if not script.startswith(("test_", "_")))
+        title = _title(folder / "README.md")
+        exercises = exercise_names(folder / "test_exercises.py")
+    if quiz_file.is_file():
+        quiz = read_quiz(quiz_file)
+        title, questions = title or quiz.title, tuple(question.id for question in quiz.questions)
+    return Unit(name, title or name, steps, exercises, questions)
+
+
+def exercise_names(grader: Path) -> tuple[str, ...]:
+    """The exercises that a grader names with ``@exercise("name", ...)``, in order; read, not run."""
+    if not grader.is_file():
+        return ()
+    names: dict[str, None] = {}
+    for node in ast.walk(ast.parse(grader.read_text(encoding="utf-8"))):
+        for mark in getattr(node, "decorator_list", ()):
+            called = isinstance(mark, ast.Call) and getattr(mark.func, "id", getattr(mark.func, "attr", None)) == "exercise"
+            if called and mark.args and isinstance(mark.args[0], ast.Constant):
+                names[str(mark.args[0].value)] = None
+    return tuple(names)
+
+
+def _title(guide: Path) -> str:
+    """The guide's heading without its number: "# 3주차. 한국어 토크나이저" -> "한국어 토크나이저"."""
+    if not guide.is_file():
+        return ""
+    first = guide.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ").strip()
+    return first.split(". ", 1)[-1]
