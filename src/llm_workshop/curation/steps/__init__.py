@@ -9,6 +9,9 @@ from llm_workshop.curation.step import Step
 
 #: Modules of this folder, in the order in which a pipeline uses such rules.
 MODULES: tuple[str, ...] = (
+    "unicode",
+    "markup",
+    "repetition",
     "personal",
 )
 
