@@ -1,0 +1,1 @@
+"""Deduplication: exact, by lines, and near duplicates by MinHash and LSH; contamination by evaluation sets."""
