@@ -130,6 +130,20 @@ def doctor(settings: Settings, options: argparse.Namespace) -> int:
     return doctor_main([])
 
 
+def check(settings: Settings, options: argparse.Namespace) -> int:
+    """Grade the exercises of a week, each test in isolation (`workshop check --week 3`)."""
+    from llm_workshop.learning import commands
+
+    return commands.check(options)
+
+
+def solution(settings: Settings, options: argparse.Namespace) -> int:
+    """Show the solution of an exercise, once it was tried (`workshop solution --week 3 --exercise merge`)."""
+    from llm_workshop.learning import commands
+
+    return commands.solution(options)
+
+
 def quiz(settings: Settings, options: argparse.Namespace) -> int:
     """Ask the questions of a week's quiz in the terminal or on a page (`workshop quiz --week 3`)."""
     from llm_workshop.learning import commands
@@ -162,7 +176,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     f.__name__.replace("_", "-"): f
-    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor, quiz, progress, class_report)
+    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor, check, solution, quiz, progress, class_report)
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands ``workshop quiz``, ``workshop progress`` and ``workshop class-report``: their options and their work."""
+"""The commands ``workshop check``, ``solution``, ``quiz``, ``progress`` and ``class-report``: their options and their work."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder with the participants' progress.json files, under any names")
     parser.add_argument("--out", metavar="DIR", help="where the page and the tables go (default: DIR/class-report)")
     parser.add_argument("--join-names", action="store_true", help="files of one name are one participant's (two computers)")
+
+
+def add_lesson_options(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--week", type=int, metavar="N", help="the exercises of week N")
+    which.add_argument("--chapter", type=int, metavar="N", help="the exercises of chapter N of the book study")
+    parser.add_argument("--exercise", metavar="NAME", help="this exercise alone")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Grade; 0 only if every exercise, or the one named, passes."""
+    from llm_workshop.learning.check import check as grade_and_show
+
+    return grade_and_show(_lesson(options), options.exercise)
+
+
+def solution(options: argparse.Namespace) -> int:
+    """Show a solution; 1 where the exercise was never tried."""
+    from llm_workshop.learning.solution import solution as show_solution
+
+    return show_solution(_lesson(options), options.exercise, options.force)
+
+
+def _lesson(options: argparse.Namespace) -> str:
+    return f"ch{options.chapter}" if options.week is None else f"week{options.week}"
 
 
 def quiz(options: argparse.Namespace) -> int:
@@ -106,4 +131,6 @@ LEARNING_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "quiz": add_quiz_options,
     "progress": add_progress_options,
     "class-report": add_class_options,
+    "check": add_lesson_options,
+    "solution": add_lesson_options,
 }

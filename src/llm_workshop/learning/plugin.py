@@ -29,10 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--submission", metavar="FILE", help="the file to grade (default: exercises.py beside the grader)")
 
 
+#: Files that were loaded before the tests.
+LOADED = pytest.StashKey[dict[Path, Submission]]()
+
+
 @pytest.fixture(scope="session")
-def submissions() -> dict[Path, Submission]:
+def submissions(pytestconfig: pytest.Config) -> dict[Path, Submission]:
     """Files loaded so far in this process."""
-    return {}
+    return pytestconfig.stash.get(LOADED, {})
 
 
 @pytest.fixture
