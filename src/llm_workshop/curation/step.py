@@ -29,6 +29,8 @@ class Step(BaseModel, ABC):
     #: The word for it in a recipe, and its title (Korean) in the data card.
     name: ClassVar[str]
     title: ClassVar[str]
+    #: Whether it reads what earlier rules have left in ``tags``.
+    reads_tags: ClassVar[bool] = False
 
     def start(self) -> None:
         """Load what the rule needs (a model, a list), once in each process; raises ValueError if that cannot be had."""
