@@ -11,7 +11,9 @@ from llm_workshop.curation.step import Step
 MODULES: tuple[str, ...] = (
     "unicode",
     "markup",
+    "boilerplate",
     "repetition",
+    "filters",
     "personal",
 )
 

@@ -1,0 +1,224 @@
+"""Rules that keep or drop a whole text, by shares that are cheap to count.
+
+The shape is that of the Gopher rules (Rae et al. 2021, appendix A1); what they ask of English words is asked of Korean
+syllables, particles and endings here. Thresholds are the fields; each drop names its figure, so that a data card can
+show where a threshold bites.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llm_workshop.curation.characters import (
+    DIGIT,
+    HANGUL,
+    JAMO,
+    PUNCTUATION,
+    RARE_HANGUL,
+    SPACE,
+    SURROGATE,
+    SYMBOL,
+    counts,
+    letters,
+)
+from llm_workshop.curation.spacing import spacing_of, unknown_share
+from llm_workshop.curation.step import Drop, Step
+
+
+class Length(Step):
+    """Too short to teach anything, or so long that it is no document but a dump."""
+
+    name: ClassVar[str] = "length"
+    title: ClassVar[str] = "길이"
+
+    minimum: int = Field(20, ge=0, description="characters")
+    maximum: int = Field(1_000_000, ge=1, description="characters")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        if len(text) < self.minimum:
+            return Drop("too_short", f"{len(text)} < {self.minimum}")
+        if len(text) > self.maximum:
+            return Drop("too_long", f"{len(text)} > {self.maximum}")
+        return text
+
+
+class HangulRatio(Step):
+    """The share of Hangul among the letters: code, tables of names and other languages have little."""
+
+    name: ClassVar[str] = "hangul_ratio"
+    title: ClassVar[str] = "한글 비율"
+
+    minimum: float = Field(0.3, ge=0, le=1)
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        found = counts(text)
+        hangul, total = found[HANGUL] + found[RARE_HANGUL], letters(found)
+        if hangul < self.minimum * total or not hangul:
+            return Drop("little_hangul", f"{hangul / total if total else 0:.2f} < {self.minimum}")
+        return text
+
+
+class Symbols(Step):
+    """The shares of symbols and of digits among what is written."""
+
+    name: ClassVar[str] = "symbols"
+    title: ClassVar[str] = "기호·숫자 비율"
+
+    symbols: float = Field(0.35, ge=0, le=1, description="the most symbols and punctuation")
+    digits: float = Field(0.4, ge=0, le=1, description="the most digits")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        found = counts(text)
+        written = len(text) - found[SPACE] or 1
+        symbols = (found[SYMBOL] + found[PUNCTUATION] + found[SURROGATE] // 2) / written
+        if symbols > self.symbols:
+            return Drop("symbols", f"{symbols:.2f} > {self.symbols}")
+        if found[DIGIT] > self.digits * written:
+            return Drop("digits", f"{found[DIGIT] / written:.2f} > {self.digits}")
+        return text
+
+
+class Gibberish(Step):
+    """Keys hit at random and syllables that Korean does not have: ㅁㄴㅇㄹ, 퓱렏쀓."""
+
+    name: ClassVar[str] = "gibberish"
+    title: ClassVar[str] = "의미 없는 글자"
+
+    jamo: float = Field(0.4, ge=0, le=1, description="the most jamo standing alone, of all Hangul")
+    unknown: float = Field(0.1, ge=0, le=1, description="the most syllables that Korean hardly uses")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        found = counts(text)
+        syllables = found[HANGUL] + found[RARE_HANGUL]
+        if found[JAMO] > self.jamo * (syllables + found[JAMO]):
+            return Drop("jamo", f"{found[JAMO] / (syllables + found[JAMO]):.2f} > {self.jamo}")
+        # syllables outside of KS X 1001 are rare in Korean and 79 % of random ones: look closer only where there are some
+        if found[RARE_HANGUL] > 2 and found[RARE_HANGUL] > 0.03 * syllables:
+            share = unknown_share(text)
+            if share > self.unknown:
+                return Drop("syllables", f"{share:.2f} > {self.unknown}")
+        return text
+
+
+class RepeatedLines(Step):
+    """Lines and paragraphs that come again and again within one text (Gopher: at most 30 %)."""
+
+    name: ClassVar[str] = "repeated_lines"
+    title: ClassVar[str] = "되풀이된 줄"
+
+    maximum: float = Field(0.3, ge=0, le=1, description="share of lines that repeat an earlier one, by number or characters")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        if text.count("\n") < 3:
+            return text
+        lines = [line for line in map(str.strip, text.split("\n")) if line]
+        different = set(lines)
+        if len(different) == len(lines):
+            return text
+        by_number = 1 - len(different) / len(lines)
+        by_characters = 1 - sum(map(len, different)) / sum(map(len, lines))
+        if max(by_number, by_characters) > self.maximum:
+            return Drop("lines", f"{max(by_number, by_characters):.2f} > {self.maximum}")
+        return text
+
+
+class RepeatedNgrams(Step):
+    """One phrase over and over: the share of the text in the commonest two, three and four words, and in any five."""
+
+    name: ClassVar[str] = "repeated_ngrams"
+    title: ClassVar[str] = "되풀이된 어절"
+
+    top: tuple[float, float, float] = Field((0.25, 0.22, 0.2), description="the most in one 2-, 3-, 4-gram, by characters")
+    any_five: float = Field(0.35, ge=0, le=1, description="the most in repeated 5-grams, by characters")
+    minimum_words: int = Field(60, ge=1, description="in shorter texts only one word over and over counts")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        words = text.split()
+        n, different = len(words), len(set(words))
+        # words that repeat an earlier one bound every share of repeated n-grams from above
+        if n - different < 0.2 * n:
+            return text
+        if n >= 8 and different <= 0.2 * n and different <= 4:
+            return Drop("one_phrase", f"{different} of {n} words")
+        if n < self.minimum_words:
+            return text
+        total = sum(map(len, words))
+        for size, limit in zip((2, 3, 4), self.top):
+            [(gram, times)] = Counter(zip(*(words[i:] for i in range(size)))).most_common(1)
+            share = times * sum(map(len, gram)) / total if times > 2 else 0.0
+            if share > limit:
+                return Drop(f"top_{size}_gram", f"{min(share, 1.0):.2f} > {limit}")
+        seen, covered = set(), bytearray(n)
+        for i, gram in enumerate(zip(*(words[k:] for k in range(5)))):
+            if gram in seen:
+                covered[i : i + 5] = b"\1" * 5
+            seen.add(gram)
+        share = sum(len(w) for w, c in zip(words, covered) if c) / total
+        return Drop("repeated_5_grams", f"{share:.2f} > {self.any_five}") if share > self.any_five else text
+
+
+_PARTICLE = re.compile(r"(?<=[가-힣])(?:[은는이가을를에의로고다요서도면지와과며만니죠네까음임함게]|[다요죠까네음임함][.!?~]+)(?![^\s.,!?~\"'”’)\]:;…])")
+
+
+class Particles(Step):
+    """Running Korean has particles and endings on most words; lists of key words, menus and price tables have few."""
+
+    name: ClassVar[str] = "particles"
+    title: ClassVar[str] = "조사·어미"
+
+    minimum: float = Field(0.08, ge=0, le=1, description="the least share of words that end in a particle or ending")
+    minimum_words: int = Field(20, ge=1, description="shorter texts are left alone")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        words = text.count(" ") + text.count("\n") + 1
+        if words < self.minimum_words:
+            return text
+        # words of other scripts (code, names) are not asked
+        found = counts(text)
+        words = words * found[HANGUL] / (letters(found) or 1)
+        endings = len(_PARTICLE.findall(text))
+        if endings < self.minimum * words:
+            return Drop("no_particles", f"{endings / words:.2f} < {self.minimum}")
+        return text
+
+
+_SPACE_BEFORE_MARK = re.compile(r"[가-힣] [.,?!:](?![.,?!:)])")
+_NO_SPACE_AFTER = re.compile(r"[가-힣][.,?!][가-힣]")
+
+
+class SpacingFault(Step):
+    """Spaces lost, after every syllable, or scattered at random: the words cannot be found again with certainty.
+
+    A likelihood ratio decides: spaces lost and added at random, against spaces as Korean puts them
+    (:mod:`llm_workshop.curation.spacing`), with the signs that punctuation gives.
+    """
+
+    name: ClassVar[str] = "spacing"
+    title: ClassVar[str] = "무너진 띄어쓰기"
+
+    threshold: float = Field(3.3, gt=0, description="nats of evidence from which a text is dropped")
+    a_gap: float = Field(0.03, ge=0, description="and nats a gap, so that long texts may have some faults")
+    minimum_gaps: int = Field(10, ge=2, description="shorter texts are left alone")
+
+    def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        found = spacing_of(text)
+        if found.gaps < self.minimum_gaps:
+            return text
+        evidence = found.scattered
+        if evidence < -4 - 0.1 * found.gaps:  # far from it, whatever punctuation says: nearly every text
+            return text
+        evidence += 3.0 * len(_SPACE_BEFORE_MARK.findall(text)) + 1.5 * len(_NO_SPACE_AFTER.findall(text))
+        if evidence <= max(self.threshold, self.a_gap * found.gaps):
+            return text
+        if found.spaces > 0.6 * found.gaps:
+            return Drop("every_syllable", f"{found.spaces}/{found.gaps}")
+        if found.spaces < 0.1 * found.expected:
+            return Drop("none", f"{found.spaces}, expected {found.expected:.0f}")
+        return Drop("scattered", f"{evidence:.1f} > {self.threshold}")
+
+
+STEPS = (Length, HangulRatio, Symbols, Gibberish, RepeatedLines, RepeatedNgrams, Particles, SpacingFault)
