@@ -20,7 +20,9 @@ DEVICE ?= auto
 TORCH ?= auto
 PYTHON_HOST ?=
 DOCKER ?= docker
-export SCALE DATA SEED ARGS FORCE SERVE PORT DEVICE DOCKER PYTHON_HOST
+EX ?=
+DIR ?=
+export SCALE DATA SEED ARGS FORCE SERVE PORT DEVICE DOCKER PYTHON_HOST EX DIR
 
 ifneq ($(filter-out smoke laptop gpu,$(SCALE))$(filter-out 1,$(words $(SCALE))),)
   $(error SCALE=$(SCALE) is unknown: use smoke, laptop or gpu)
@@ -56,11 +58,16 @@ script_of = $(if $(filter $(NOT_STEPS),$(call name_of,$(1))),,$(wildcard $(call 
 steps_in = $(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py))))
 known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(patsubst $(1)0%,$(1)%,$(firstword $(subst _, ,$(notdir $(lab))))))))
 check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
-STEP_GOALS := $(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal)))
+# weekN-check, -solution and -quiz are of every lab that has exercises, or a quiz.
+STUDY_GOALS := $(foreach word,check solution quiz,$(filter week%-$(word) ch%-$(word),$(MAKECMDGOALS)))
+has_exercises = $(wildcard $(call folder_of,$(1))/test_exercises.py)
+check_study = $(if $(call folder_of,$(1)),$(if $(call has_exercises,$(1)),,$(error no exercises in $(call folder_of,$(1)): they are in $(patsubst labs/%/test_exercises.py,%,$(wildcard labs/*/test_exercises.py)))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
+$(foreach goal,$(filter-out %-quiz,$(STUDY_GOALS)),$(call check_study,$(goal)))
+STEP_GOALS := $(filter-out $(STUDY_GOALS),$(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal))))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
 TARGETS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo corpus tokenizer tokens base-model \
-  demo generate report chat serve test lint lock bench notebooks jupyter shell
-$(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
+  demo generate report chat serve progress class-report test lint lock bench notebooks jupyter shell
+$(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) $(STUDY_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
 .PHONY: help doctor clean clean-all image up down logs test-container always
@@ -182,6 +189,27 @@ corpus: $(CORPUS)
 tokenizer: $(TOKENIZER)
 tokens: $(TOKENS)
 base-model: $(BASE_MODEL)
+
+# --- exercises, quizzes, progress: they stand on no artifacts, and come before the steps, whose rule fits them too ---
+study = @$(WORKSHOP) $(1) --$(2) '$*' $(if $(EX),--exercise '$(EX)') $(ARGS)
+week%-check: always | $(ENVIRONMENT)
+	$(call study,check,week)
+ch%-check: always | $(ENVIRONMENT)
+	$(call study,check,chapter)
+week%-solution: always | $(ENVIRONMENT)
+	$(call study,solution,week)
+ch%-solution: always | $(ENVIRONMENT)
+	$(call study,solution,chapter)
+week%-quiz: always | $(ENVIRONMENT)
+	@exec $(WORKSHOP) quiz --week '$*' $(ARGS)
+ch%-quiz: always | $(ENVIRONMENT)
+	@exec $(WORKSHOP) quiz --chapter '$*' $(ARGS)
+.PHONY: progress class-report
+progress: | $(ENVIRONMENT)
+	@$(WORKSHOP) progress $(ARGS)
+class-report: | $(ENVIRONMENT)
+	@if [ -z '$(DIR)' ]; then echo "error: make class-report DIR=folder: the folder with the participants' progress.json files" >&2; exit 1; fi
+	@$(WORKSHOP) class-report '$(DIR)' $(ARGS)
 
 # --- weeks and chapters ------------------------------------------------------------------------------
 # One pattern rule for each number (one rule with several patterns would run once for equal stems).

@@ -83,7 +83,7 @@ case "$*" in
         for each in "$port" 8000 8001 8002 8080; do add --publish "127.0.0.1:$each:$each"; done ;;
     *jupyter*) add --publish 127.0.0.1:8888:8888 ;;
 esac
-for name in SCALE DATA SEED ARGS FORCE SERVE PORT HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \
+for name in SCALE DATA SEED ARGS FORCE SERVE PORT EX HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \
     JUPYTER_TOKEN WORKSHOP_API_KEY WORKSHOP_NAME HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     if [ -n "$(printenv "$name" || true)" ]; then add --env "$name"; fi
 done
@@ -96,5 +96,10 @@ for name in DATA_DIR WORKSHOP_SHARED_DATA; do
         set -- --volume "$(cd "$folder" && pwd):$inside:ro" --env "$name=$inside" "$@"
     fi
 done
+case "$*" in
+    *class-report*)  # writes its tables into the folder that it reads
+        [ -d "${DIR:-}" ] || fail "DIR=${DIR:-} is no folder: name the one with the participants' progress.json files"
+        set -- --volume "$(cd "$DIR" && pwd):/data/class" --env DIR=/data/class "$@" ;;
+esac
 # shellcheck disable=SC2086  # $options is a list of words without spaces
 exec "$DOCKER" run $options --volume "$PWD:/workspace" --volume "${IMAGE:-llm-workshop}-cache:/home/workshop/.cache" "$@"

@@ -30,8 +30,17 @@ for track in week ch; do
             case $step in exercises | solutions | test_* | __init__ | '*') continue ;; esac
             line "make $track$number-$step" "$(title_of "$script")"
         done
+        if [ -f "$lab/test_exercises.py" ]; then
+            line "make $track$number-check" "연습 문제 채점: $lab/exercises.py (EX=name: one; $track$number-solution EX=name: its solution)"
+        fi
+        if [ -f "workshop/quizzes/$(basename "$lab" | sed 's/_.*//').yaml" ]; then
+            line "make $track$number-quiz" "퀴즈 (ARGS=--page: in the browser)"
+        fi
     done
 done
+printf '\nLearning\n'
+line "make progress" "what you have done: steps, exercises, quizzes"
+line "make class-report" "DIR=folder: the participants' progress files as one report"
 printf '\nStages of the main job (built when something needs them)\n'
 line "make corpus" "the documents: the embedded sample, or DATA"
 line "make tokenizer" "byte-level BPE learnt from the corpus"
@@ -61,6 +70,7 @@ line "SCALE=$SCALE" "smoke | laptop | gpu"
 line "DATA=$DATA" "sample, names of the catalogue, or paths, by comma"
 line "SEED=$SEED" "seed of every random choice"
 line "ARGS=\"$ARGS\"" "any setting: ARGS=\"pretrain.learning_rate=3e-4\""
+line "EX=$EX  DIR=$DIR" "one exercise (weekN-check, weekN-solution); the folder of class-report"
 line "FORCE=$FORCE" "1 builds again what is up to date"
 line "SERVE=$SERVE  PORT=$PORT" "the chat page: 0 leaves it out; where it listens on 127.0.0.1"
 line "DEVICE=$DEVICE" "auto | cpu | gpu: which container image"

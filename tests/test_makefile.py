@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="GNU Make is not installed: apt install make")
 NOT_STEPS = {"exercises", "solutions"}
-DIALS = ("RUN", "SCALE", "DATA", "SEED", "ARGS", "FORCE", "SERVE", "PORT", "DEVICE", "TORCH", "ARTIFACTS_DIR",
+DIALS = ("RUN", "SCALE", "DATA", "SEED", "ARGS", "FORCE", "SERVE", "PORT", "DEVICE", "TORCH", "EX", "DIR", "ARTIFACTS_DIR",
          "WORKSHOP_CONTAINER", "WORKSHOP_TRITON_ENVIRONMENT", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "DOCKER", "PYTHON_HOST")
 
 
@@ -126,6 +126,79 @@ def test_the_pattern_rule_finds_every_lab(repository):
         assert done.returncode == 0, done.stderr
         line = next(line for line in done.stdout.splitlines() if str(script.relative_to(repository)) in line)
         assert "--scale 'smoke' --data 'nsmc' --seed '3'" in line and line.rstrip().endswith("pretrain.steps=7")
+
+
+@pytest.fixture
+def lessons(sandbox) -> Path:
+    """The sandbox with exercises in one week and one chapter."""
+    for lab in ("week03_tokenizers", "ch02_text"):
+        for name in ("exercises.py", "solutions.py", "test_exercises.py"):
+            (sandbox / "labs" / lab / name).touch()
+    return sandbox
+
+
+@pytest.mark.parametrize(("arguments", "called"), [
+    (["week3-check"], "check --week 3"),
+    (["week03-check", "EX=merge"], "check --week 03 --exercise merge"),
+    (["ch2-check"], "check --chapter 2"),
+    (["week3-solution", "EX=merge"], "solution --week 3 --exercise merge"),
+    (["ch2-solution", "EX=merge"], "solution --chapter 2 --exercise merge"),
+    (["week3-quiz", "ARGS=--wrong"], "quiz --week 3 --wrong"),
+    (["ch2-quiz"], "quiz --chapter 2"),
+    (["progress"], "progress"),
+    (["class-report", "DIR=my files"], "class-report my files"),
+])
+def test_exercises_quizzes_and_progress_stand_on_no_artifacts(lessons, arguments, called):
+    done = make(lessons, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (lessons / "calls").read_text().split("llm_workshop.cli ")[1].split() == called.split()
+    assert not (lessons / "artifacts").exists()
+
+
+def test_force_opens_a_solution(lessons):
+    make(lessons, "week3-solution", "EX=merge", "FORCE=1")
+    assert (lessons / "calls").read_text().startswith("FORCE=1 ")
+
+
+def test_a_failed_check_is_a_failed_target_and_one_line_of_make(lessons):
+    (lessons / ".venv/bin/python").write_text("#!/bin/sh\nexit 1\n")
+    done = make(lessons, "week3-check")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["week5-check"], "no exercises in labs/week05_pretraining: they are in ch02_text week03_tokenizers."),
+    (["week77-check"], "no lab for 'week77-check': there are week10 week3 week5."),
+    (["ch9-solution"], "no lab for 'ch9-solution'"),
+    (["class-report"], "make class-report DIR=folder"),
+])
+def test_lessons_that_are_not_there(lessons, arguments, words):
+    done = make(lessons, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not (lessons / "calls").exists()
+
+
+def test_help_names_the_graders(repository):
+    text = make(repository, "help").stdout
+    for grader in repository.glob("labs/*/test_exercises.py"):
+        track, number = re.match(r"(week|ch)(\d\d)_", grader.parent.name).groups()
+        assert f"  make {track}{int(number)}-check" in text
+
+
+def test_exercises_are_graded_in_the_container(lessons):
+    words = docker_run(lessons, "week3-check", "EX=merge", **fake_docker(lessons))
+    assert words[-2:] == ["make", "week3-check"] and f"{lessons}:/workspace" in words
+    assert "EX" in {words[i + 1] for i, word in enumerate(words) if word == "--env"}
+
+
+def test_a_class_report_is_written_where_the_files_are(lessons):
+    (lessons / "files").mkdir()
+    words = docker_run(lessons, "class-report", "DIR=files", **fake_docker(lessons))
+    assert f"{lessons}/files:/data/class" in words and "DIR=/data/class" in words
+    done = make(lessons, "class-report", "DIR=absent", **fake_docker(lessons))
+    assert done.returncode != 0 and "DIR=absent is no folder" in done.stderr
 
 
 def test_a_step_builds_what_it_stands_on(sandbox):
