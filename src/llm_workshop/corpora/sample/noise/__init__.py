@@ -111,7 +111,7 @@ def _change(document: Document, name: str, types: tuple[str, ...], rng: random.R
 def _add(name: str, pool: list[Document] | None, split: str, number: int, rng: random.Random) -> Document | None:
     if name in ADDITIONS:
         text, details = ADDITIONS[name](rng)
-        return Document(f"noise-{number:06d}", name, text, split, noise=({"type": name, **details},))
+        return Document(f"noise-{split}-{number:06d}", name, text, split, noise=({"type": name, **details},))
     if not pool:
         return None
     original = pool[rng.randrange(len(pool))]
