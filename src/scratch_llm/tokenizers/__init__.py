@@ -1,4 +1,4 @@
-"""Tokenizers: byte-level BPE (a clear and a fast version), others' files, streaming decoding, the chat format."""
+"""Tokenizers: byte-level BPE (a clear and a fast version), WordPiece, Unigram, others' files, streaming decoding, the chat format."""
 
 from .base import Tokenizer
 from .bpe import BPETokenizer
@@ -11,6 +11,8 @@ from .simple_bpe import SimpleBPE
 from .streaming import StreamingDecoder
 from .trainer import TIE_BREAKS
 from .training import TrainingReport
+from .unigram import Unigram
+from .wordpiece import WordPiece
 
 __all__ = [
     "CHAT_TEMPLATE",
@@ -29,6 +31,8 @@ __all__ = [
     "StreamingDecoder",
     "Tokenizer",
     "TrainingReport",
+    "Unigram",
+    "WordPiece",
     "encode_chat",
     "load_tokenizer",
     "render_chat",

@@ -26,7 +26,10 @@ from .hf_parts import (
     write_byte_level,
     write_sentencepiece,
 )
+from .hf_segmenters import read_unigram, read_wordpiece, write_unigram, write_wordpiece
 from .sentencepiece_bpe import SentencePieceBPE
+from .unigram import Unigram
+from .wordpiece import WordPiece
 
 _NO_LIMIT = 10**30  # transformers' own "no maximum length"
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -43,10 +46,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 def to_hf(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``."""
-    vocab = dict(tokenizer.ordinary_names())
-    names = {number: name for name, number in vocab.items()}
     added = {**tokenizer.special_tokens, **tokenizer.added_tokens}
-    is_characters = isinstance(tokenizer, SentencePieceBPE)
     return {
         "version": "1.0",
         "truncation": None,
@@ -64,6 +64,21 @@ def to_hf(tokenizer: Tokenizer) -> dict[str, Any]:
             for name, number in sorted(added.items(), key=lambda item: item[1])
         ],
         "post_processor": tokenizer.post_processor,
+        **_parts(tokenizer),
+    }
+
+
+def _parts(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What depends on the kind of tokenizer, "model" among it."""
+    if isinstance(tokenizer, WordPiece):
+        return write_wordpiece(tokenizer)
+    if isinstance(tokenizer, Unigram):
+        return write_unigram(tokenizer)
+    is_characters = isinstance(tokenizer, SentencePieceBPE)
+    vocab = dict(tokenizer.ordinary_names())
+    names = {number: name for name, number in vocab.items()}
+    everything = vocab | tokenizer.special_tokens | tokenizer.added_tokens
+    return {
         **(write_sentencepiece(tokenizer) if is_characters else write_byte_level(tokenizer)),
         "model": {
             "type": "BPE",
@@ -74,7 +89,7 @@ def to_hf(tokenizer: Tokenizer) -> dict[str, Any]:
             "fuse_unk": tokenizer.fuse_unknown if is_characters else False,
             "byte_fallback": tokenizer.byte_fallback if is_characters else False,
             "ignore_merges": tokenizer.ignore_merges,
-            "vocab": dict(sorted((vocab | added).items(), key=lambda item: item[1])),
+            "vocab": dict(sorted(everything.items(), key=lambda item: item[1])),
             "merges": [[names[left], names[right]] for left, right, _ in tokenizer.merges],
         },
     }
@@ -96,8 +111,8 @@ def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Open a BPE ``tokenizer.json``: byte-level (GPT-2, Llama 3, Qwen, ours) or in the manner of SentencePiece
-    (Llama 2, Gemma).  ``tokenizer_config.json`` beside it is read where there is one.
+    """Open a ``tokenizer.json``: byte-level BPE (GPT-2, Llama 3, Qwen, ours), BPE in the manner of SentencePiece
+    (Llama 2, Gemma), WordPiece or Unigram.  ``tokenizer_config.json`` beside it is read where there is one.
 
     Raises:
         FileNotFoundError: no such file.
@@ -133,9 +148,25 @@ def read_json(path: str | Path) -> Any:
 
 
 def _from_hf(data: dict[str, Any]) -> Tokenizer:
+    kind = data["model"].get("type")
+    require(kind in ("BPE", "WordPiece", "Unigram"), f"model type {kind!r}", "only BPE, WordPiece and Unigram")
+    if kind == "BPE":
+        return _bpe_from_hf(data)
+    added = _read_added(data)
+    outside = added.pop("all")
+    if kind == "WordPiece":
+        everything = data["model"]["vocab"] | outside
+        tokenizer: Tokenizer = read_wordpiece(data, added, everything)
+    else:
+        everything = {name: number for number, (name, _) in enumerate(data["model"]["vocab"])} | outside
+        tokenizer = read_unigram(data, added)
+    _apply_post_processor(tokenizer, data.get("post_processor"), everything)
+    return tokenizer
+
+
+def _bpe_from_hf(data: dict[str, Any]) -> Tokenizer:
     model = data["model"]
     byte_level = is_byte_level(data)
-    require(model.get("type") == "BPE", f"model type {model.get('type')!r}", "only BPE")
     for feature in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", *(["byte_fallback"] if byte_level else [])):
         require(not model.get(feature), f"{feature} {model.get(feature)!r}", "only plain BPE")
     added = _read_added(data)

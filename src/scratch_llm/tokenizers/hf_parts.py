@@ -10,6 +10,7 @@ from typing import Any
 from .byte_level_bpe import ByteLevelBPE
 from .patterns import PATTERNS
 from .sentencepiece_bpe import SPACE, SentencePieceBPE, SpaceRules
+from .unigram import Unigram
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 Part = dict[str, Any] | None
@@ -170,7 +171,7 @@ def _read_drop(part: Part, byte_fallback: bool) -> str:
     return drop
 
 
-def write_sentencepiece(tokenizer: SentencePieceBPE) -> dict[str, Part]:
+def write_sentencepiece(tokenizer: SentencePieceBPE | Unigram) -> dict[str, Part]:
     """The parts for a tokenizer, by their names in the file."""
     rules = tokenizer.space_rules
     normalizers: list[Part] = [{"type": tokenizer.normalization}] if tokenizer.normalization else []
