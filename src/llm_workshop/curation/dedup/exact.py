@@ -23,11 +23,6 @@ def digest(folded: str) -> bytes:
     return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def as_array(digests: list[bytes]) -> np.ndarray:
-    """uint64 (texts, 2)."""
-    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-
-
 def exact_duplicates(
     shards: int, load: Callable[[int], tuple[np.ndarray, np.ndarray]], texts: int, at_once: int = SORT_AT_ONCE
 ) -> tuple[np.ndarray, np.ndarray]:

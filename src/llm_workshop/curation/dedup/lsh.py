@@ -23,7 +23,7 @@ from llm_workshop.curation.dedup.minhash import NOTHING
 from llm_workshop.curation.dedup.shingles import mix
 
 #: Texts sorted at once (some 30 bytes each): above it, the range of the hashes is cut into parts.
-SORT_AT_ONCE = 2_000_000
+SORT_AT_ONCE = 500_000
 #: The band hash of a text without shingles: it is like no other.
 NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ROW_BASE = np.uint64(0xA0761D6478BD642F)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_workshop.curation.dedup.exact import as_array, digest, fold
+from llm_workshop.curation.dedup.exact import digest, fold
 from llm_workshop.curation.dedup.lines import count_lines
 from llm_workshop.curation.dedup.lsh import Bands, band_keys, choose_bands, pairs_of_band
 from llm_workshop.curation.dedup.minhash import MinHash
@@ -75,17 +75,17 @@ def scan_shard(store: Store, shard: int) -> None:
     near = store.settings.near
     bands = bands_of(near) if near else Bands(0, 1)
     hasher = MinHash(bands.bands * bands.rows, near.seed) if near else None
-    table, digests, keys = [], [], [np.zeros((bands.bands, 0), np.uint64)]
+    tables, digests, keys = [np.zeros((0, 4), np.int64)], [], [np.zeros((bands.bands, 0), np.uint64)]
     for batch in batches(read_records(store.shards[shard])):
         folded = [fold(store.text_of(record.values)[0]) for record in batch]
-        digests += map(digest, folded)
+        digests.append(b"".join(map(digest, folded)))
         if hasher is not None:
             keys.append(band_keys(hasher.signatures(shingles(folded, near.unit, near.size)), bands))
-        for record, text in zip(batch, folded, strict=True):
-            table.append((record.offset, len(record.line), len(text), record.values.get("split") == "valid"))
+        rows = [(r.offset, len(r.line), len(text), r.values.get("split") == "valid") for r, text in zip(batch, folded, strict=True)]
+        tables.append(np.array(rows, dtype=np.int64))
     store.save("keys", shard, np.concatenate(keys, axis=1))
-    store.save("digests", shard, as_array(digests))
-    store.save("table", shard, np.array(table, dtype=np.int64).reshape(-1, 4))
+    store.save("digests", shard, np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2))
+    store.save("table", shard, np.concatenate(tables))
 
 
 def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
