@@ -14,6 +14,7 @@ MODULES: tuple[str, ...] = (
     "boilerplate",
     "repetition",
     "filters",
+    "truncation",
     "personal",
 )
 

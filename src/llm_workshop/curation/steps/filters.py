@@ -104,6 +104,9 @@ class Gibberish(Step):
         return text
 
 
+_HANGUL = re.compile("[가-힣]")
+
+
 class RepeatedLines(Step):
     """Lines and paragraphs that come again and again within one text (Gopher: at most 30 %)."""
 
@@ -115,9 +118,10 @@ class RepeatedLines(Step):
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if text.count("\n") < 3:
             return text
-        lines = [line for line in map(str.strip, text.split("\n")) if line]
+        # lines of code (braces, fences) repeat as they must: only lines with Hangul count
+        lines = [line for line in map(str.strip, text.split("\n")) if _HANGUL.search(line)]
         different = set(lines)
-        if len(different) == len(lines):
+        if len(different) == len(lines) or len(lines) < 4:
             return text
         by_number = 1 - len(different) / len(lines)
         by_characters = 1 - sum(map(len, different)) / sum(map(len, lines))
