@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_class_page(path: Path, rows: Sequence[dict], people: Sequence[Progress], items: Sequence[Item], course: Sequence[Unit]) -> Path:
-    body = _people(rows, people, course) + _items(items)
+    body = _people(rows, people, course) + _items(items, {unit.name: unit.label for unit in course})
     last = max(progress.updated for progress in people)
     with atomic_write(path) as stream:
         stream.write(page("우리 반의 진도", f"참가자 {len(people)}명 · 마지막 기록 {last[:16].replace('T', ' ')} (UTC)", body))
@@ -48,14 +48,14 @@ def _done(progress: Progress, unit: Unit) -> int:
     return sum(done for done, _ in counts(progress, unit).values())
 
 
-def _items(items: Sequence[Item]) -> str:
+def _items(items: Sequence[Item], labels: dict[str, str]) -> str:
     parts = []
     for kind, measure in (("연습 문제", "통과한 비율"), ("퀴즈", "한 번에 맞힌 비율")):
         chosen = [item for item in items if item.kind == kind]
         if not chosen:
             continue
         lines = "".join(
-            f'<tr><td>{escape(item.unit)}</td><td>{escape(item.name)}</td><td>{_share(item)}</td>'
+            f'<tr><td>{escape(labels.get(item.unit, item.unit))}</td><td>{escape(item.name)}</td><td>{_share(item)}</td>'
             f'<td class="number">{item.tried}</td><td class="number">{item.solved}</td><td class="number">{item.tries:g}</td></tr>'
             for item in chosen
         )

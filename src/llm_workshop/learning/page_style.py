@@ -29,6 +29,7 @@ article > h2:first-child { margin-top: 0; }
 .dot.wrong { background: none; border-color: var(--bad); }
 .legend { display: flex; flex-wrap: wrap; gap: 1.2rem; color: var(--soft); font-size: .88rem; }
 .scores, .note { color: var(--soft); font-size: .88rem; }
+tbody th { color: var(--ink); border-bottom-width: 1px; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 @media (max-width: 820px) { main { padding: 0 .8rem 3rem; } th, td { padding: .45rem .6rem; } }
 """

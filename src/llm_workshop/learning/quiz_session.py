@@ -74,15 +74,19 @@ class QuizSession:
         given = self.given.get(question.id)
         return None if given is None else given["answer"]
 
-    def answer(self, answer: Answer) -> bool:
-        """Answer the first question of the queue; True if right.  With the last answer of all the score is noted."""
-        question = self.queue[0]
+    def answer(self, answer: Answer, question: Question | None = None) -> bool:
+        """Answer a question, by default the first one of the queue; True if right.
+
+        With the last answer of all, and at the end of a round of wrong ones, the score is noted.
+        """
+        question = question or self.queue[0]
         right = question.is_right(answer)
         missing = len(self.unanswered())
         self.given = self._load() | {question.id: {"answer": answer, "right": right, "digest": question.digest}}
         self._save(self.given)
-        self.queue.pop(0)
-        self._right_now += right
+        if question in self.queue:
+            self.queue.remove(question)
+            self._right_now += right
         record_answer(self.quiz.name, question.id, right, self.store)
         if missing and not self.unanswered():
             record_score(self.quiz.name, *self.score(), store=self.store)
