@@ -27,14 +27,26 @@ class Section:
     headings: list[tuple[str, str]] = field(default_factory=list)
 
 
+#: The steps of a week in the order of its guide, where that is not the alphabet's.
+_STEPS = (
+    "setup", "hello", "lifecycle", "tools", "collect", "clean", "dedup", "report", "tokenizer", "attention", "compare", "extend",
+    "flops", "quantize", "export", "serve", "loadtest",
+)  # fmt: skip
+
+
+def _place(file: Path) -> tuple[str, int, str]:
+    week, _, step = file.stem.partition("-")
+    return week, _STEPS.index(step) if step in _STEPS else len(_STEPS), step
+
+
 def join_reports(folder: str | Path, title: str | None = None) -> Path:
-    """Render every ``*.md`` of ``folder`` (sorted by name) into ``folder/report.html``; returns that file.
+    """Render every ``*.md`` of ``folder`` (week by week, in the order of the steps) into ``folder/report.html``; returns that file.
 
     Images are inlined as data URIs; raw HTML in the Markdown is shown as text, never run.
     Raises FileNotFoundError if there is no report yet.
     """
     folder = Path(folder)
-    files = sorted(folder.glob("*.md"))
+    files = sorted(folder.glob("*.md"), key=_place)
     if not files:
         raise FileNotFoundError(f"no reports in {folder}: run a week first, e.g. make week5-pretrain, then make report")
     sections = [render_report(file) for file in files]
