@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llm_workshop.curation.command import add_curate_options
 from llm_workshop.errors import exit_code_of, install_one_line_errors
 from llm_workshop.learning.commands import LEARNING_OPTIONS
 from llm_workshop.settings import Settings, add_dials, describe, load_settings, settings_help
@@ -114,6 +115,13 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     return getattr(command, action)(settings, options.only)
 
 
+def curate(settings: Settings, options: argparse.Namespace) -> int:
+    """Clean and deduplicate files of your own (`workshop curate FILES... --recipe korean --out DIR`)."""
+    from llm_workshop.curation.command import curate as curate_files
+
+    return curate_files(options)
+
+
 def report(settings: Settings, options: argparse.Namespace) -> int:
     """Join the reports of all steps into one self-contained HTML page."""
     from llm_workshop.artifacts import Artifacts
@@ -176,7 +184,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     f.__name__.replace("_", "-"): f
-    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, report, doctor, check, solution, quiz, progress, class_report)
+    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, curate, report, doctor, check, solution, quiz, progress, class_report)
 }
 
 
@@ -202,6 +210,8 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "feedback":
             sub.add_argument("action", choices=("show", "export"), help="count the ratings, or write training data")
             sub.add_argument("--out", metavar="FILE", help="JSON lines: pairs in FILE, rated answers in NAME.rated.jsonl")
+        if name == "curate":
+            add_curate_options(sub)
         if add_options := LEARNING_OPTIONS.get(name):
             add_options(sub)
         add_dials(sub)

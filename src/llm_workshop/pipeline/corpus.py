@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.corpora.document import Document
+from llm_workshop.corpora.document import Document, read_documents
 from llm_workshop.corpora.loaders import load_documents
 from llm_workshop.corpora.sample.generator import generate
 from llm_workshop.progress import progress_bar
@@ -21,13 +21,21 @@ MEGABYTE = 1_000_000
 
 
 def build_corpus(artifacts: Artifacts, force: bool | None = None) -> Path:
-    """Collect the documents of every DATA name, in order; ``ValueError`` if there is no text at all."""
+    """Collect the documents of every DATA name, in order; ``ValueError`` if there is no text at all.
+
+    With ``corpus.curated`` they are those of the stage ``curated``, which week 2 made of DATA; ``corpus.megabytes`` caps
+    what is trained on all the same.
+    """
     settings = artifacts.settings
     used = {"data": settings.data, "seed": settings.seed, "corpus": settings.corpus}
-    if artifacts.skip_if_current("corpus", used, force=force):
+    inputs = ("curated",) if settings.corpus.curated else ()
+    if inputs:
+        artifacts.require("curated")
+    if artifacts.skip_if_current("corpus", used, inputs, force=force):
         return artifacts.path("corpus")
-    with artifacts.write_stage("corpus", used) as stage:
-        documents = _with_held_out(_non_empty(_all_documents(artifacts)))
+    with artifacts.write_stage("corpus", used, inputs) as stage:
+        documents = _curated_documents(artifacts) if inputs else _all_documents(artifacts)
+        documents = _with_held_out(_non_empty(documents))
         stage.metrics.update(_write_splits(documents, stage.folder))
         if not stage.metrics["train"]["documents"]:
             raise ValueError(f"DATA={','.join(settings.data)} holds no text: choose another corpus, or DATA=sample")
@@ -45,6 +53,13 @@ def _all_documents(artifacts: Artifacts) -> Iterator[Document]:
                 yield from _with_progress(documents, f"{name} ({split})", size)
         else:
             yield from _with_progress(load_documents(name), name, corpus.megabytes, cut=True)
+
+
+def _curated_documents(artifacts: Artifacts) -> Iterator[Document]:
+    cap = artifacts.settings.corpus.megabytes
+    for split in ("train", "valid"):
+        documents = read_documents(artifacts.path("curated") / f"{split}.jsonl")
+        yield from _with_progress(documents, f"curated {split}", cap, cut=True)
 
 
 def _with_progress(
