@@ -19,7 +19,7 @@
 
 # %%
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -141,14 +141,14 @@ for bands, color in shapes:
 used = signatures[: chosen.bands * chosen.rows].reshape(chosen.bands, chosen.rows, -1)
 met = np.array([(used[:, :, 2 * i] == used[:, :, 2 * i + 1]).all(axis=1).any() for i in range(len(pairs))])
 edges = np.linspace(0, 1, 11)
-for low, high in zip(edges, edges[1:]):
+for low, high in pairwise(edges):
     inside = (truth >= low) & (truth < high)
     if inside.sum() >= 5:
         axes[1].plot(truth[inside].mean(), met[inside].mean(), "o", color=COLORS[1], markersize=5)
 axes[1].axvline(near.threshold, color="#999999", linewidth=1, linestyle=":")
 axes[1].set_title("후보가 될 확률")
 axes[1].set_xlabel("자카드 유사도 (점선: 문턱)")
-axes[1].legend(loc="upper left", fontsize=8)
+axes[1].legend(loc="center left", bbox_to_anchor=(0.2, 0.62), fontsize=8)
 report.figure(figure, "minhash", "왼쪽: 추정한 유사도. 오른쪽: S자 곡선, 점은 잰 값")
 above = truth >= near.threshold
 print(f"고른 모양: 띠 {chosen.bands}개 × 줄 {chosen.rows}개. 유사도 {near.threshold} 이상인 쌍 {above.sum()}개 가운데 {met[above].sum()}개가 후보")

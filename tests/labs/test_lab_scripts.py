@@ -17,7 +17,12 @@ from llm_workshop.serving.triton.installation import find_installation
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercises", "solutions") and not p.stem.startswith("test_"))
 SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
+RAW = ("curation.megabytes=0.2", "curation.shard_megabytes=0.06")
 RUNS = {
+    "labs/week02_curation/collect.py": RAW,
+    "labs/week02_curation/clean.py": RAW,
+    "labs/week02_curation/dedup.py": RAW,
+    "labs/week02_curation/report.py": RAW,
     "labs/week03_tokenizers/tokenizer.py": SMALL,
     "labs/week04_architectures/attention.py": SMALL,
     "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),

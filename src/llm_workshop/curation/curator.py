@@ -72,6 +72,12 @@ def run_curator(recipe: str | Path, shards: Sequence[Path], out: Path, *, worker
     return json.loads(facts.read_text(encoding="utf-8"))
 
 
+def kept_texts(out: Path) -> dict[str, str]:
+    """Id -> text of what Curator kept in a folder."""
+    records = (json.loads(line) for path in sorted(out.glob("*.jsonl")) for line in open(path, encoding="utf-8"))
+    return {record["id"]: record["text"] for record in records}
+
+
 def _variables() -> dict[str, str]:
     """Curator's environment variables: our package where it is, no questions to the network."""
     source = str(Path(__file__).resolve().parents[2])
