@@ -28,6 +28,13 @@ from llm_workshop.curation.characters import (
 from llm_workshop.curation.spacing import spacing_of, unknown_share
 from llm_workshop.curation.step import Drop, Step
 
+_FENCED = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+
+
+def prose(text: str) -> str:
+    """A text without its fenced blocks of code, which follow rules of their own."""
+    return _FENCED.sub("", text) if "```" in text else text
+
 
 class Length(Step):
     """Too short to teach anything, or so long that it is no document but a dump."""
@@ -47,7 +54,7 @@ class Length(Step):
 
 
 class HangulRatio(Step):
-    """The share of Hangul among the letters: code, tables of names and other languages have little."""
+    """The share of Hangul among the letters outside of code: lists of names and other languages have little."""
 
     name: ClassVar[str] = "hangul_ratio"
     title: ClassVar[str] = "한글 비율"
@@ -55,7 +62,7 @@ class HangulRatio(Step):
     minimum: float = Field(0.3, ge=0, le=1)
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        found = counts(text)
+        found = counts(prose(text))
         hangul, total = found[HANGUL] + found[RARE_HANGUL], letters(found)
         if hangul < self.minimum * total or not hangul:
             return Drop("little_hangul", f"{hangul / total if total else 0:.2f} < {self.minimum}")
@@ -114,6 +121,7 @@ class RepeatedLines(Step):
     title: ClassVar[str] = "되풀이된 줄"
 
     maximum: float = Field(0.3, ge=0, le=1, description="share of lines that repeat an earlier one, by number or characters")
+    minimum_lines: int = Field(8, ge=2, description="texts with fewer lines of Korean are left alone")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if text.count("\n") < 3:
@@ -121,7 +129,7 @@ class RepeatedLines(Step):
         # lines of code (braces, fences) repeat as they must: only lines with Hangul count
         lines = [line for line in map(str.strip, text.split("\n")) if _HANGUL.search(line)]
         different = set(lines)
-        if len(different) == len(lines) or len(lines) < 4:
+        if len(different) == len(lines) or len(lines) < self.minimum_lines:
             return text
         by_number = 1 - len(different) / len(lines)
         by_characters = 1 - sum(map(len, different)) / sum(map(len, lines))
@@ -136,12 +144,12 @@ class RepeatedNgrams(Step):
     name: ClassVar[str] = "repeated_ngrams"
     title: ClassVar[str] = "되풀이된 어절"
 
-    top: tuple[float, float, float] = Field((0.25, 0.22, 0.2), description="the most in one 2-, 3-, 4-gram, by characters")
+    top: tuple[float, float, float] = Field((0.3, 0.26, 0.24), description="the most in one 2-, 3-, 4-gram, by characters")
     any_five: float = Field(0.35, ge=0, le=1, description="the most in repeated 5-grams, by characters")
     minimum_words: int = Field(60, ge=1, description="in shorter texts only one word over and over counts")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        words = text.split()
+        words = prose(text).split()
         n, different = len(words), len(set(words))
         # words that repeat an earlier one bound every share of repeated n-grams from above
         if n - different < 0.2 * n:
@@ -204,7 +212,7 @@ class SpacingFault(Step):
     name: ClassVar[str] = "spacing"
     title: ClassVar[str] = "무너진 띄어쓰기"
 
-    threshold: float = Field(3.3, gt=0, description="nats of evidence from which a text is dropped")
+    threshold: float = Field(3.6, gt=0, description="nats of evidence from which a text is dropped")
     a_gap: float = Field(0.03, ge=0, description="and nats a gap, so that long texts may have some faults")
     minimum_gaps: int = Field(10, ge=2, description="shorter texts are left alone")
 

@@ -8,6 +8,7 @@ list page (더보기), an ending that no word has (었, 습), and whether everyt
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -35,7 +36,7 @@ _SIGNED = re.compile(
 )
 _ADDRESSED = re.compile(r"(?:에게|께|아|야|님|여러분)[,!]?$|^\S{1,6}[아야][,!]|안녕")
 _COMMENT = 200  # characters: a remark, which people write as they speak
-_BULLET = re.compile(r"^\s*(?:[-*→▶■●○◆·※#>|]|\d+[.)]|[①-⑳])")
+_BULLET = re.compile(r"^\s*(?:[-*→▶■●○◆·※#>|]|\d+(?=[.)])|[①-⑳])")
 _FINAL = re.compile(r"(?:[다요죠까네음임함됨봄짐줌움듬슴옴킴듯군걸게자라지니야래여용당염삼끝굳길것추]|영화|작품|드라마|최고|느낌|습니|세|예|네|쇼)$")
 
 
@@ -46,7 +47,7 @@ class Truncated(Step):
     title: ClassVar[str] = "잘린 글"
 
     minimum: int = Field(3, ge=1, description="ends of sentences that a text has before a missing one counts")
-    #: log-odds of the last syllable to end a word, below which it is none: 었 -5, 습 -5, 다 +2
+    #: 었 -5, 습 -5, 다 +2
     impossible: float = Field(-2.5, le=0, description="log-odds below which no word ends")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
@@ -59,7 +60,12 @@ class Truncated(Step):
         dots = len(body) < len(text)
         if not body or not "가" <= body[-1] <= "힣":
             return text
-        if end_score(body[-1]) < self.impossible and not _FINAL.search(body):
+        # manuals in Markdown end with links (파일 작업), readings with answers (답: 붓, 벼루, 먹): nouns of any shape
+        line = body[body.rfind("\n") + 1 :]
+        label = _LABEL.match(line)
+        nouns = "\n#" in body or (label is not None and label.group(1) in _VALUES) or _BULLET.match(line)
+        floor = -4.5 if nouns else self.impossible
+        if end_score(body[-1]) < floor and not _FINAL.search(body):
             return Drop("inside_word", text[-12:])
         return Drop("open_sentence", text[-20:]) if self._open(body, dots) else text
 
@@ -74,6 +80,11 @@ class Truncated(Step):
         if _OTHER_DOTS.search(body) and (dots or len(body) < _COMMENT):
             return False  # a writer who ends everything with dots
         final = _FINAL.search(rest) is not None
+        if _BULLET.match(line):
+            # an item without a full stop among items with one; a heading, a table and a quotation say nothing
+            items = list(takewhile(lambda item: _BULLET.match(item[0]), zip(reversed(before), reversed(closed))))
+            plain = line[0] not in "#|>" and len(items) > 1 and all(end for _, end in items)
+            return plain and not _CLOSED.search(rest)
         label = _LABEL.match(line)
         if label is not None and label.group(1) not in _VALUES:
             spoken = [end for entry, end in zip(before, closed) if _LABEL.match(entry)]
@@ -92,9 +103,7 @@ class Truncated(Step):
         if labels and len(labels) >= len(before) - 1 and len(rest) <= 4:
             # the name of a speaker, cut: "도" of "도우미"
             return " " not in rest and labels[-1] not in _VALUES
-        if _BULLET.match(line):
-            return bool(before) and bool(_BULLET.match(before[-1])) and closed[-1]
-        if not before or (len(rest) <= 20 and _ADDRESSED.search(before[0])):
+        if not before or "\n#" in body or (len(rest) <= 20 and _ADDRESSED.search(before[0])):
             return False  # one line without a full stop; or the name under a letter
         return not _CLOSED.search(rest) and closed[-1] and sentences >= 2 and (" " in rest or dots or end_score(body[-1]) < 0)
 
