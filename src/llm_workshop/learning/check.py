@@ -13,6 +13,7 @@ from pathlib import Path
 from llm_workshop.learning.check_results import TODO, CheckResult, ExerciseResult, write_results
 from llm_workshop.learning.check_text import show
 from llm_workshop.learning.exercises import GRADER, GradedExercise, exercises_of, lab_of, short_name
+from llm_workshop.learning.grading import SECONDS
 from llm_workshop.learning.progress import record_check
 from llm_workshop.workspace import workspace
 
@@ -67,8 +68,14 @@ def exercise_named(lab: Path, name: str | None) -> GradedExercise | None:
     return found[name]
 
 
-def grade(lab: Path, file: Path, only: str | None = None) -> CheckResult:
+def grade(lab: Path, file: Path, only: str | None = None, loading_seconds: float = SECONDS) -> CheckResult:
     """Run the grader of ``lab`` over ``file`` in a process of its own, which starts another for each test.
+
+    Args:
+        lab: folder with the grader.
+        file: the participant's.
+        only: name of the one exercise to grade.
+        loading_seconds: that loading the file may take.
 
     Raises:
         OSError: ``file`` cannot be read.
@@ -83,7 +90,7 @@ def grade(lab: Path, file: Path, only: str | None = None) -> CheckResult:
         lines = Path(folder) / "results.jsonl"
         command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "--no-header", "--noconftest", "--import-mode=importlib",
                    "-c", os.devnull, f"--rootdir={lab.resolve()}", *(part for name in _PLUGINS for part in ("-p", name)),
-                   "--submission", str(file.resolve()), "--results", str(lines)]  # fmt: skip
+                   "--submission", str(file.resolve()), "--results", str(lines), "--loading-seconds", str(loading_seconds)]  # fmt: skip
         command += ["--only-exercise", only] if only else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | _ENVIRONMENT
         with open(Path(folder) / "log", "w+b") as log:

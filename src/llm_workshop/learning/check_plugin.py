@@ -30,6 +30,7 @@ MAX_ENDINGS = 5
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results", metavar="FILE", help="where the results go, one JSON object a line")
     parser.addoption("--only-exercise", metavar="NAME", help="grade this one")
+    parser.addoption("--loading-seconds", type=float, default=SECONDS, help="limit of loading the participant's file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,7 +67,7 @@ class _Check:
     def _find_broken(self) -> list[Broken]:
         """Load the file in children until one comes to its end; statements that end a child are left out."""
         for _ in range(MAX_ENDINGS):
-            ended = run_isolated(self._probe, seconds=SECONDS)
+            ended = run_isolated(self._probe, seconds=self.config.getoption("--loading-seconds"))
             if ended.how == "done":
                 return [*self.left_out, *(Broken(**each) for each in ended.messages[-1]["broken"])]
             if not ended.messages:

@@ -6,7 +6,7 @@ import linecache
 import re
 import reprlib
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from llm_workshop.learning.isolation import TimeIsUp
@@ -20,6 +20,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 _short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 8
 _short.maxlong = 40
+MAX_VALUE = 120
 
 
 def describe_failure(error: BaseException, file: Path, grader: Path) -> dict[str, Any]:
@@ -46,9 +47,9 @@ def describe_failure(error: BaseException, file: Path, grader: Path) -> dict[str
     if theirs:
         frame, line = theirs[-1]
         code = linecache.getline(str(file), line).strip()
-        values = dict(list(frame.f_locals.items())[:MAX_VALUES])
-        facts["where"] = {"line": line, "function": frame.f_code.co_name, "code": code[:MAX_LINE],
-                          "values": {name: short(value) for name, value in values.items() if not name.startswith("__")}}  # fmt: skip
+        values = {name: value for name, value in frame.f_locals.items() if not isinstance(value, ModuleType)}
+        shown = {name: short(value) for name, value in list(values.items())[:MAX_VALUES]}
+        facts["where"] = {"line": line, "function": frame.f_code.co_name, "code": code[:MAX_LINE], "values": shown}
         if isinstance(error, NotImplementedError) and "NotImplementedError" in code:
             facts["outcome"] = "todo"
     if ours:
@@ -66,7 +67,8 @@ def short(value: object) -> str:
                 many *= size
             if many > 8:
                 return f"{type(value).__name__}(shape={shape}, dtype={value.dtype})"
-        return " ".join(_short.repr(value).split())[:MAX_LINE]
+        text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(_short.repr(value).split()))
+        return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
     except Exception as error:  # a __repr__ of theirs
         return f"<{type(value).__name__}, repr() 안에서 {type(error).__name__}>"
 

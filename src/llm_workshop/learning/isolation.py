@@ -13,6 +13,7 @@ parent watches the resident memory and kills.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import resource
@@ -38,6 +39,8 @@ MAX_MESSAGES = 4 * MEGABYTE
 RESERVE = 128 * MEGABYTE
 #: A child is asked to stop (an exception, which shows its line) and killed this many seconds later.
 GRACE_SECONDS = 1.0
+#: Key of the last message of a child, which says how it ended.
+LAST = "\0ended"
 
 Send = Callable[[dict[str, Any]], None]
 
@@ -149,9 +152,11 @@ def _watch(child: int, output: int, messages: int, seconds: float, memory: int) 
             if room <= 0:
                 break
     code = os.waitstatus_to_exitcode(status)
+    sent = _lines(bytes(got[messages]))
+    said = sent.pop()[LAST] if sent and LAST in sent[-1] else None
     if not how:
-        how = "done" if code == 0 else "exit" if code > 0 else "timeout" if -code == signal.SIGXCPU else "signal"
-    return Ended(how, abs(code), _lines(bytes(got[messages])), got[output].decode("utf-8", "replace"))
+        how = said or ("exit" if code >= 0 else "timeout" if -code == signal.SIGXCPU else "signal")
+    return Ended(how, abs(code), sent, got[output].decode("utf-8", "replace"))
 
 
 def _read(end: int) -> bytes | None:
@@ -184,11 +189,15 @@ def _be_the_child(work: Callable[[Send], None], output: int, to_parent: int, sec
     """Never returns."""
     code = 70
     try:
+        faulthandler.disable()  # it would write to the parent's stderr
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        # Whatever captured them before; Hangul in any locale.
+        sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
 
         def send(message: dict[str, Any]) -> None:
             rest = json.dumps(message).encode() + b"\n"
@@ -202,7 +211,11 @@ def _be_the_child(work: Callable[[Send], None], output: int, to_parent: int, sec
         signal.setitimer(signal.ITIMER_REAL, seconds)
         work(send)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        send({LAST: "done"})  # not by the exit code alone: os._exit(0) is no end of the work
         code = 0
+    except TimeIsUp:
+        with contextlib.suppress(BaseException):
+            send({LAST: "timeout"})
     except BaseException as error:
         with contextlib.suppress(BaseException):
             print(f"{type(error).__name__}: {error}", file=sys.stderr)

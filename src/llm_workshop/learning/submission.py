@@ -73,8 +73,8 @@ def load_submission(
         before: called with the first line and the names of each statement before it runs.
 
     Returns:
-        The module and what is missing in it.  Exceptions of the file never leave this function, except
-        ``KeyboardInterrupt``.
+        The module and what is missing in it.  Neither exceptions of the file nor its ``sys.exit()`` leave this
+        function; ``KeyboardInterrupt`` and what else is no ``Exception`` do.
 
     Raises:
         OSError: the file cannot be read.
@@ -100,9 +100,7 @@ def load_submission(
         try:
             code = compile(ast.Module([node], []), str(path), "exec", flags=flags, dont_inherit=True)
             exec(code, module.__dict__)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # also sys.exit() at the top level of the file
+        except (Exception, SystemExit) as error:
             submission.broken.append(_broken(error, node, path))
     return submission
 
@@ -125,7 +123,9 @@ def parse(text: str, path: Path) -> tuple[ast.Module, list[Broken]]:
             return ast.parse("\n".join(lines) + "\n", str(path)), broken
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = min(max(getattr(error, "lineno", None) or 1, 1), len(lines) or 1)
-            start, end = _block_around(lines, line - 1)
+            # "expected an indented block after function definition on line 3": told where the next block begins.
+            opened = re.search(r"on line (\d+)", str(getattr(error, "msg", "")))
+            start, end = _block_around(lines, int(opened[1]) - 1 if opened else line - 1)
             names = tuple(re.findall(r"^(?:async\s+)?(?:def|class)\s+(\w+)", "\n".join(lines[start:end]), re.M))
             broken.append(Broken(line, type(error).__name__, getattr(error, "msg", None) or str(error), names, start + 1))
             lines[start:end] = [""] * (end - start)
