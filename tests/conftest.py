@@ -29,6 +29,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def curation_models(tmp_path_factory):
+    """Models that curation rules train at first use: once for all tests, and not in the checkout."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ.setdefault("CURATION_MODELS", str(shared / "curation-models"))
+
+
 def pytest_generate_tests(metafunc):
     """``name`` runs over the CONFIGS of a test class (see ``support.parity``)."""
     configs = getattr(metafunc.cls, "CONFIGS", None)

@@ -16,7 +16,9 @@ MODULES: tuple[str, ...] = (
     "language",
     "filters",
     "truncation",
+    "quality",
     "personal",
+    "hate",
 )
 
 
