@@ -212,7 +212,7 @@ class SpacingFault(Step):
     name: ClassVar[str] = "spacing"
     title: ClassVar[str] = "무너진 띄어쓰기"
 
-    threshold: float = Field(3.6, gt=0, description="nats of evidence from which a text is dropped")
+    threshold: float = Field(3.2, gt=0, description="nats of evidence from which a text is dropped")
     a_gap: float = Field(0.03, ge=0, description="and nats a gap, so that long texts may have some faults")
     minimum_gaps: int = Field(10, ge=2, description="shorter texts are left alone")
 

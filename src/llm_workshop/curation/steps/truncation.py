@@ -23,13 +23,13 @@ _MORE = re.compile(
 _DOTS = re.compile(r"(?:\.{2,}|…+)$")
 _OTHER_DOTS = re.compile(r"\.\.")
 _SENTENCE_END = re.compile(r"[.!?。…][\"'”’)\]」』]*(?=\s|$)")
-_LABEL = re.compile(r"^\s*([^\s:：)]{1,12}(?: [^\s:：)]{1,8})?)\s?[:：)]\s*")
+_LABEL = re.compile(r"^\s*([^\s:：()]{1,12}(?: [^\s:：()]{1,8})?)\s?[:：)]\s*")
 #: what stands after these labels is a value and no sentence
 _VALUES = frozenset(
     "답 대답 정답 답변 관계 평점 점수 별점 날짜 날씨 이름 성명 작성자 출처 제목 주제 장소 일시 시간 재료 분류 종류 가격 전화 주소 저자 옮긴이 글 사진 "
     "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크".split()
 )
-_CLOSED = re.compile(r"(?:[다요죠까네음함임됨끝]|세[여용])$")
+_CLOSED = re.compile(r"(?:[다요죠까네음함임됨끝]|세[여용]|[시하]오)$")
 #: names and dates under a letter, a petition, an article
 _SIGNED = re.compile(
     r"(?:올림|드림|배상|씀|보냄|기자|특파원|일동|대표|회장|의원|위원장|시민|주민|국민|블로그|에게|께)$|\d+\s*[월일년시분점명원]$|(?:19|20)\d\d\s?[년.]|\d월 ?\d+일"
@@ -47,6 +47,7 @@ class Truncated(Step):
     title: ClassVar[str] = "잘린 글"
 
     minimum: int = Field(3, ge=1, description="ends of sentences that a text has before a missing one counts")
+    longest: int = Field(1000, ge=1, description="characters; a longer text loses little by a missing end, and keeps its place")
     #: 었 -5, 습 -5, 다 +2
     impossible: float = Field(-2.5, le=0, description="log-odds below which no word ends")
 
@@ -56,6 +57,8 @@ class Truncated(Step):
             return text
         if _MORE.search(text[-40:]):
             return Drop("more_elsewhere", text[-20:])
+        if len(text) > self.longest:
+            return text
         body = _DOTS.sub("", text)
         dots = len(body) < len(text)
         if not body or not "가" <= body[-1] <= "힣":
@@ -79,7 +82,7 @@ class Truncated(Step):
         rest = line[ends[-1].end() :].strip() if ends else line.strip()
         if _OTHER_DOTS.search(body) and (dots or len(body) < _COMMENT):
             return False  # a writer who ends everything with dots
-        final = _FINAL.search(rest) is not None
+        final = (_FINAL if len(body) < _COMMENT // 4 else _CLOSED).search(rest) is not None
         if _BULLET.match(line):
             # an item without a full stop among items with one; a heading, a table and a quotation say nothing
             items = list(takewhile(lambda item: _BULLET.match(item[0]), zip(reversed(before), reversed(closed))))
