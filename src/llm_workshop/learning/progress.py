@@ -86,17 +86,20 @@ def record_score(week: str, right: int, of: int, again: bool = False, store: Pro
 def record_finished_lab(report: str) -> None:
     """Called when a report is saved: notes its step if a lab of a checkout is what runs, and never makes it fail.
 
-    Programs that only borrow a report (tests, tools) leave no trace, nor do labs run outside of a checkout.
+    The step is named after the lab's script (``week02-collect``), in a notebook after the report.  Programs that only
+    borrow a report (tests, tools) leave no trace, nor do labs run outside of a checkout.
     """
     try:
-        if _a_lab_runs() and (os.environ.get(FILE_VARIABLE) or (workspace() / "labs").is_dir()):
-            record_step(report)
+        step = _running_step(report)
+        if step and (os.environ.get(FILE_VARIABLE) or (workspace() / "labs").is_dir()):
+            record_step(step)
     except Exception as problem:  # a full disk or a damaged file must not cost anybody the work of hours
         print(f"warning: progress not noted: {problem}", file=sys.stderr)
 
 
-def _a_lab_runs() -> bool:
+def _running_step(report: str) -> str | None:
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if script is None:
-        return "ipykernel" in sys.modules
-    return Path(script).resolve().parent.parent.name == "labs"
+    if script is None or "ipykernel" in sys.modules:
+        return report if "ipykernel" in sys.modules else None
+    script = Path(script).resolve()
+    return f"{script.parent.name.split('_')[0]}-{script.stem}" if script.parent.parent.name == "labs" else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Callable
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.syntax import Syntax
 from rich.text import Text
 
 from llm_workshop.learning.quiz import Answer, Question, Quiz
@@ -38,10 +38,10 @@ def ask_all(session: QuizSession, console: Console, read_line: Callable[[str], s
     console.print(Text(f"\n{quiz.heading} 퀴즈", style="bold"))
     if not session.queue:
         tell_score(session, console)
-        console.print("모두 답했습니다. 처음부터 다시: --restart, 틀린 것만 다시: --wrong")
+        console.print("모두 답했습니다. 처음부터 다시: --restart (make에서는 ARGS=--restart)")
         return
     if answered and not session.again and not session.alone:
-        console.print(f"{answered}문제에 이미 답했습니다. 이어서 풉니다. (처음부터 다시: --restart)")
+        console.print(f"{answered}문제에 이미 답했습니다. 이어서 풉니다. (처음부터 다시: --restart, make에서는 ARGS=--restart)")
     console.print(f"{SKIP} 나중에 풀기   {STYLE_STOP}   답은 그때그때 저장됩니다.", style="dim")
     try:
         while session.queue:
@@ -84,7 +84,8 @@ def show_question(question: Question, number: str, console: Console) -> None:
     console.print(Markdown(question.question))
     if code := getattr(question, "code", None):
         console.print()
-        console.print(Syntax(code, "python", background_color="default", padding=(0, 2)))
+        # In the terminal's own colour: highlighting that reads well on a dark ground does not on a light one.
+        console.print(Text(textwrap.indent(code, "    "), style="bold"))
     if choices := getattr(question, "choices", None):
         console.print()
         for place, choice in enumerate(choices, 1):
@@ -119,7 +120,9 @@ def tell_score(session: QuizSession, console: Console) -> None:
         console.print("다시 볼 문제:")
         for question in wrong:
             console.print(Text(f"  {question.id}: {question.reference}"))
-        console.print("틀린 문제만 다시 풀려면 같은 명령에 --wrong을 붙이세요.")
+        console.print("틀린 문제만 다시: --wrong (make에서는 ARGS=--wrong)")
+    if session.quiz.checkpoints:
+        console.print(f"체크포인트 질문 {len(session.quiz.checkpoints)}개와 예시 답: --checkpoints (make에서는 ARGS=--checkpoints)")
 
 
 def show_list(session: QuizSession, console: Console) -> None:

@@ -208,7 +208,7 @@ def test_files_of_two_participants_are_not_joined():
 
 LAB = """
 from llm_workshop.report import Report
-Report("{out}", "week03-tokenizer", "제목").text("글").save()
+Report("{out}", "week03-1-tokenizer", "제목").text("글").save()
 """
 
 
@@ -221,7 +221,7 @@ def run_lab(folder, **environment):
     return subprocess.run([sys.executable, str(lab)], cwd=folder, env=kept | environment, capture_output=True, text=True, timeout=60)
 
 
-def test_a_lab_that_ends_notes_its_step(tmp_path):
+def test_a_lab_that_ends_notes_its_step_under_the_name_of_its_script(tmp_path):
     assert run_lab(tmp_path).returncode == 0
     found = read_progress(tmp_path / ".workshop" / "progress.json")
     assert list(found.steps) == ["week03-tokenizer"]
