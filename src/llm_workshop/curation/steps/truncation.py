@@ -27,7 +27,7 @@ _LABEL = re.compile(r"^\s*([^\s:：()]{1,12}(?: [^\s:：()]{1,8})?)\s?[:：)]\s*
 #: what stands after these labels is a value and no sentence
 _VALUES = frozenset(
     "답 대답 정답 답변 관계 평점 점수 별점 날짜 날씨 이름 성명 작성자 출처 제목 주제 장소 일시 시간 재료 분류 종류 가격 전화 주소 저자 옮긴이 글 사진 "
-    "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크".split()
+    "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크 계좌 계좌번호 예금주 연락처 전화번호 배송지".split()
 )
 _CLOSED = re.compile(r"(?:[다요죠까네음함임됨끝]|세[여용]|[시하]오)$")
 #: names and dates under a letter, a petition, an article
@@ -80,6 +80,9 @@ class Truncated(Step):
         ends = list(_SENTENCE_END.finditer(line))
         sentences = len(ends) + sum(len(_SENTENCE_END.findall(entry)) for entry in before)
         rest = line[ends[-1].end() :].strip() if ends else line.strip()
+        value = _LABEL.match(rest)
+        if value is not None and value.group(1).split()[-1] in _VALUES:
+            return False  # 환불받을 계좌: 가온은행 ... 김가람
         if _OTHER_DOTS.search(body) and (dots or len(body) < _COMMENT):
             return False  # a writer who ends everything with dots
         final = (_FINAL if len(body) < _COMMENT // 4 else _CLOSED).search(rest) is not None
