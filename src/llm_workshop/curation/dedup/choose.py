@@ -39,7 +39,7 @@ class Dropped:
     def joined(self, other: Dropped) -> Dropped:
         """Both; where ``other`` drops who stood for a document of ours, who stands for that one takes its place."""
         places = np.minimum(np.searchsorted(other.number, self.of), max(0, len(other.number) - 1))
-        gone = other.number[places] == self.of if len(other.number) else np.zeros(len(self.of), bool)
+        gone = (other.number[places] == self.of) & (other.of[places] >= 0) if len(other.number) else np.zeros(len(self.of), bool)
         of, similarity = self.of.copy(), self.similarity.copy()
         of[gone], similarity[gone] = other.of[places[gone]], other.similarity[places[gone]]
         columns = [(self.number, other.number), (of, other.of), (similarity, other.similarity), (self.rule, other.rule)]

@@ -5,7 +5,9 @@
     exact    sort the digests
     bands    sort each band's hashes: candidate pairs
     verify   exact Jaccard similarity of the candidates
-    choose   who stays; then write
+    choose   who stays
+    hits     (optional) training documents that hold the text of evaluation sets
+    write    what stays, what went and for whom, the card
 
 Text passes through memory in batches only, and everything about documents lies in arrays on disk.  Each task (a shard,
 a band, a range of pairs) leaves one whole file in the work folder: after an interruption finished tasks are not redone,
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from llm_workshop.curation.dedup.choose import RULES, Dropped, find_exact, find_near
+from llm_workshop.curation.dedup.contamination import find_contamination
 from llm_workshop.curation.dedup.lines import frequent_lines
 from llm_workshop.curation.dedup.lsh import collision_probability
 from llm_workshop.curation.dedup.settings import DedupSettings
@@ -48,7 +51,8 @@ def deduplicate(
     is preferred to its copy in training: the evaluation stays what it was, and training does not know it.
     ``work`` (default: out/.work) is where unfinished work is kept; it may be deleted afterwards.
 
-    Raises ValueError for a line that is no document, OSError for a full disk (run again: it goes on).
+    Raises ValueError for a line that is no document, OSError for a full disk (run again: it goes on) and for an
+    evaluation set whose files are not at hand.
     """
     settings, out = settings or DedupSettings(), Path(out)
     if not shards:
@@ -65,9 +69,12 @@ def deduplicate(
     with _timed(seconds, "near"):
         near, pairs = find_near(store, exact.number, workers)
     dropped = exact.joined(near)
+    with _timed(seconds, "contamination"):
+        contaminated, items, sets = find_contamination(store, dropped.number, workers)
+        dropped = dropped.joined(contaminated)
     with _timed(seconds, "write"):
-        facts = _write(store, dropped, out)
-        facts |= {"settings": settings.model_dump(mode="json"), "pairs": pairs, "curve": _curve(settings)}
+        facts = _write(store, dropped, items, out)
+        facts |= {"settings": settings.model_dump(mode="json"), "pairs": pairs, "curve": _curve(settings), "contamination": sets}
         with atomic_write(out / "card.json") as stream:
             json.dump(facts, stream, ensure_ascii=False, indent=2)
     return {**facts, "seconds": seconds}
@@ -99,7 +106,7 @@ def _curve(settings: DedupSettings) -> dict[str, Any] | None:
     return {"bands": bands.bands, "rows": bands.rows, "probability": points}
 
 
-def _write(store: Store, dropped: Dropped, out: Path) -> dict[str, Any]:
+def _write(store: Store, dropped: Dropped, items: dict[int, str], out: Path) -> dict[str, Any]:
     """Write the three files; returns counts, the lines taken out, clusters and examples."""
     goes = np.zeros(store.bounds[-1], dtype=bool)
     goes[dropped.number] = True
@@ -114,7 +121,7 @@ def _write(store: Store, dropped: Dropped, out: Path) -> dict[str, Any]:
                 kept[split]["documents"] += 1
                 kept[split]["bytes"] += len(line)
                 removed.update(lost)
-    examples = _write_duplicates(store, dropped, out / "duplicates.jsonl")
+    examples = _write_duplicates(store, dropped, items, out / "duplicates.jsonl")
     sizes = np.unique(dropped.of[dropped.of >= 0], return_counts=True)[1] + 1
     return {
         "documents": int(store.bounds[-1]),
@@ -148,8 +155,13 @@ def _kept_lines(store: Store, shard: int, goes: np.ndarray) -> Iterator[tuple[by
         yield line if line.endswith(b"\n") else line + b"\n", held_out > 0, lost
 
 
-def _write_duplicates(store: Store, dropped: Dropped, path: Path, at_once: int = 4096) -> list[dict[str, Any]]:
-    """Write {id, rule, of, similarity} of every dropped document; returns some near ones with their texts."""
+def _write_duplicates(
+    store: Store, dropped: Dropped, items: dict[int, str], path: Path, at_once: int = 4096
+) -> list[dict[str, Any]]:
+    """Write {id, rule, of, similarity} of every dropped document; returns some near ones with their texts.
+
+    ``of`` is the document that stays, or from ``items`` the evaluation item that a contaminated one holds.
+    """
     near = np.flatnonzero(dropped.rule == RULES.index("near"))
     near = near[np.argsort(dropped.similarity[near], kind="stable")]
     shown = set(near[np.unique(np.linspace(0, max(0, len(near) - 1), EXAMPLES).astype(int))].tolist()) if len(near) else set()
@@ -163,7 +175,7 @@ def _write_duplicates(store: Store, dropped: Dropped, path: Path, at_once: int =
             for place, (gone, stays) in enumerate(zip(number.tolist(), of.tolist()), begin):
                 line = {
                     "id": records[gone]["id"], "rule": RULES[dropped.rule[place]],
-                    "of": records[stays]["id"] if stays >= 0 else None, "similarity": round(float(dropped.similarity[place]), 4),
+                    "of": records[stays]["id"] if stays >= 0 else items.get(gone), "similarity": round(float(dropped.similarity[place]), 4),
                 }
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                 if place in shown:

@@ -47,7 +47,7 @@ class NearSettings(_Settings):
 class ContaminationSettings(_Settings):
     """Training text that an evaluation set holds too; see ``contamination``."""
 
-    sets: tuple[str, ...] = Field(("valid",), description="valid (our held-out part), klue, kobest, or names of catalogue files")
+    sets: tuple[str, ...] = Field(("valid",), description="valid (our held-out part), klue, kobest, nsmc, or paths of files")
     words: int = Field(8, ge=2, description="words in an n-gram")
     min_words: int = Field(5, ge=2, description="shorter items of an evaluation set cannot be judged")
     share: float = Field(0.7, gt=0, le=1, description="an item is contaminated if training has this share of its n-grams")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _TOP = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process needs; ``stage`` is one of ``STAGES``."""
+    """What a worker process needs; ``stage`` is a name of ``_stages``."""
 
     stage: str
     shards: tuple[Path, ...]
@@ -44,7 +44,7 @@ class Worker:
 
     def __init__(self, job: Job):
         self._store = Store(job.shards, job.work, job.settings, fresh=False)
-        self._do = STAGES[job.stage]
+        self._do = _stages()[job.stage]
 
     def __call__(self, number: int) -> int:
         self._do(self._store, number)
@@ -137,4 +137,7 @@ def part_bounds(store: Store, bands: int, at_once: int = PAIRS_IN_TASK) -> np.nd
     return np.unique(np.concatenate((np.array([0, _TOP], dtype=np.uint64), cuts)))
 
 
-STAGES = {"lines": count_shard, "scan": scan_shard, "bands": sort_band, "verify": verify_part}
+def _stages() -> dict[str, Callable[[Store, int], None]]:
+    from llm_workshop.curation.dedup.contamination import search_shard  # which imports this module
+
+    return {"lines": count_shard, "scan": scan_shard, "bands": sort_band, "verify": verify_part, "hits": search_shard}

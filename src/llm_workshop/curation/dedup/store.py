@@ -72,6 +72,8 @@ class Store:
         text = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         mark = self.work / "identity"
         if mark.is_file() and mark.read_text() == text:
+            for partial in self.work.glob(".*.partial"):  # left by a kill
+                partial.unlink(missing_ok=True)
             return
         shutil.rmtree(self.work, ignore_errors=True)
         with atomic_write(mark) as stream:
