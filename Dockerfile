@@ -2,6 +2,7 @@
 #   CPU   docker build --target workshop .
 #   GPU   docker build --target workshop --build-arg BASE_IMAGE=nvcr.io/nvidia/pytorch:26.08-py3 .
 #   a Triton server without a GPU: docker build --target triton .
+#   NeMo Curator, NeMo AutoModel:  docker build --target curate .   docker build --target nemo .
 # `make image` chooses and passes the uid and gid of whoever builds. Needs BuildKit (Docker 20.10 or later).
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG SERVING_GPU_BASE=nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3
@@ -100,6 +101,36 @@ USER ${HOST_UID}:${HOST_GID}
 # Triton's HTTP, gRPC and metrics; the OpenAI-compatible endpoint.
 EXPOSE 8000 8001 8002 8080
 CMD ["workshop", "serve", "--only", "triton"]
+
+# --- curate: NeMo Curator and datatrove beside the workshop's own environment (week 2) ---------------------
+FROM base AS curate-environment
+COPY pyproject.toml /workspace/
+COPY environments/curate.txt environments/install.py /workspace/environments/
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    python3 /workspace/environments/install.py --environment curate --venv /opt/curate --dependencies-only
+
+FROM workshop AS curate
+ARG HOST_UID=1000
+ARG HOST_GID=1000
+USER root
+COPY --from=curate-environment /opt/curate /opt/curate
+ENV WORKSHOP_CURATE_ENVIRONMENT=/opt/curate
+USER ${HOST_UID}:${HOST_GID}
+
+# --- nemo: NeMo AutoModel, NeMo's tokenizers and Megatron core (weeks 1, 5, 6) -----------------------------
+FROM base AS nemo-environment
+COPY pyproject.toml /workspace/
+COPY environments/nemo.txt environments/install.py /workspace/environments/
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+    python3 /workspace/environments/install.py --environment nemo --venv /opt/nemo --dependencies-only
+
+FROM workshop AS nemo
+ARG HOST_UID=1000
+ARG HOST_GID=1000
+USER root
+COPY --from=nemo-environment /opt/nemo /opt/nemo
+ENV WORKSHOP_NEMO_ENVIRONMENT=/opt/nemo
+USER ${HOST_UID}:${HOST_GID}
 
 # --- serving-gpu: TensorRT-LLM behind Triton ------------------------------------------------------------
 # The base has both, tested together: Triton 25.12 with its Python backend, TensorRT-LLM 1.1, Python 3.12, CUDA 13.0.

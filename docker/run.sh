@@ -8,6 +8,8 @@
 # DEVICE      auto | cpu | gpu
 # BASE_IMAGE  another base than the device's usual one
 # IMAGE       the image's name without its tag (default: llm-workshop)
+# TARGET      curate | nemo: the image with that environment (make image TARGET=curate); once it is built, the steps
+#             that use it take it by themselves
 # EXTRA_APT   more Debian packages for the image, such as "chromium"
 # EXTRA_CA    a PEM file with the certificate of a company's TLS proxy, given to the build as a secret
 #
@@ -40,6 +42,17 @@ case "$*" in
     *week8-serve* | *week8-loadtest*)
         target=triton image=${IMAGE:-llm-workshop}:triton device=cpu base=${BASE_IMAGE:-python:3.11-slim-bookworm} ;;
 esac
+built() { "$DOCKER" image inspect "${IMAGE:-llm-workshop}:$1" > /dev/null 2>&1; }
+further=${TARGET:-}
+case "$*" in
+    *week2-report*) if built curate; then further=curate; fi ;;
+    *week1-tools*) if built nemo; then further=nemo; fi ;;
+esac
+case $further in
+    "") ;;
+    curate | nemo) target=$further image=${IMAGE:-llm-workshop}:$further device=cpu base=${BASE_IMAGE:-python:3.11-slim-bookworm} ;;
+    *) fail "TARGET=$further is unknown: use curate or nemo" ;;
+esac
 
 # The user in the container is the user outside, so that what it writes is theirs. A rootless engine maps
 # the container's root to that user by itself.
@@ -53,7 +66,8 @@ fi
 # --- build, unless the image at hand was made from the same inputs ---------------------------------
 inputs() {
     echo "$base $uid $gid ${EXTRA_APT:-} $target"
-    cat Dockerfile .dockerignore pyproject.toml environments/core.txt environments/triton.txt environments/install.py
+    cat Dockerfile .dockerignore pyproject.toml environments/core.txt environments/triton.txt environments/curate.txt \
+        environments/nemo.txt environments/install.py
     for file in docker/tiktoken/*; do echo "$file"; cat "$file"; done
     if [ -n "${EXTRA_CA:-}" ]; then cat "$EXTRA_CA"; fi
 }
