@@ -59,10 +59,13 @@ def try_rule(name: str, text: str, **options) -> str:
 
 # %%
 report.section("1. 눈에 같은 글은 컴퓨터에게도 같아야 한다")
-plain = "한국어 글"
-twins = {"NFD": unicodedata.normalize("NFD", plain), "폭 없는 글자": "한\u200b국\u200b어 글", "전각": "ＡＩ 한국어"}
+twins = {
+    "NFD": ("한국어 글", unicodedata.normalize("NFD", "한국어 글")),
+    "폭 없는 글자": ("한국어 글", "한\u200b국\u200b어 글"),
+    "전각": ("AI 한국어", "ＡＩ 한국어"),
+}
 rows = []
-for name, twin in twins.items():
+for name, (plain, twin) in twins.items():
     fixed = try_rule("unicode", twin)
     rows.append({"흠": name, "보이는 글": twin, "글자 수": len(twin), "고친 글": fixed, "고친 뒤 글자 수": len(fixed)})
     print(f"{name:10} {len(twin):2}자 → {len(fixed)}자  {fixed}  '{plain}'과 같은가: {fixed == plain}")
