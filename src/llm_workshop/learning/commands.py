@@ -84,7 +84,7 @@ def quiz(options: argparse.Namespace) -> int:
     if options.page:
         from llm_workshop.learning.quiz_page import serve_quizzes
 
-        serve_quizzes(loaded or [load_quiz("week01")], store, options.port)
+        serve_quizzes(loaded, store, options.port)
         return 0
     from llm_workshop.learning import quiz_terminal as terminal
 

@@ -141,15 +141,17 @@ def build(quizzes: Sequence[Quiz], store: ProgressStore) -> gr.Blocks:
 
 def launch(page: gr.Blocks, port: int) -> str:
     """Serve the page in the background; its address.  OSError in one line if the port is taken."""
+    # A container listens on all of its own addresses; Docker publishes the port on 127.0.0.1 of the machine around it.
+    host = "0.0.0.0" if os.environ.get("WORKSHOP_CONTAINER") else HOST
     try:
-        try_to_listen(HOST, port)
+        try_to_listen(host, port)
     except OSError as error:
         raise OSError(f"port {port} cannot be used ({error.strerror}): choose another with --port {port + 1}") from None
     # A proxy meant for the outside must not be asked for pages of this machine.
     for name in ("NO_PROXY", "no_proxy"):
         known = [part for part in os.environ.get(name, "").split(",") if part]
         os.environ[name] = ",".join(dict.fromkeys([*known, "localhost", HOST]))
-    page.launch(server_name=HOST, server_port=port, share=False, prevent_thread_lock=True, quiet=True, ssr_mode=False,
+    page.launch(server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, ssr_mode=False,
                 footer_links=[], max_file_size="1kb", theme=look.theme(), css=words.CSS)
     return f"http://{HOST}:{port}"
 
