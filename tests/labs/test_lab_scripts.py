@@ -1,4 +1,4 @@
-"""The labs of weeks 3 to 8 run from top to bottom, and every lab has its guide and becomes a notebook."""
+"""The labs of weeks 1 to 8 run from top to bottom, and every lab has its guide and becomes a notebook."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercise
 SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
 RAW = ("curation.megabytes=0.2", "curation.shard_megabytes=0.06")
 RUNS = {
+    "labs/week01_environment/setup.py": (),
+    "labs/week01_environment/hello.py": (),
+    "labs/week01_environment/lifecycle.py": (),
+    "labs/week01_environment/tools.py": (),
     "labs/week02_curation/collect.py": RAW,
     "labs/week02_curation/clean.py": RAW,
     "labs/week02_curation/dedup.py": RAW,

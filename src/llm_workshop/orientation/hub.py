@@ -34,7 +34,12 @@ def look_for_hub_model(name: str, cache: str | Path | None = None, seconds: floa
     a model that does not exist are answers, not errors.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(name, cache_dir=cache, local_files_only=True))

@@ -1,0 +1,72 @@
+"""What this machine does: matrix products by format, reading memory, importing libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def product_speeds(device: str, n: int, seconds: float = 0.3) -> dict[str, float]:
+    """FLOP/s of an n x n product by format, the fastest of those that fit into ``seconds``; on a GPU TF32, too.
+
+    A format that the device cannot multiply is left out.
+    """
+    speeds = {}
+    for name, dtype in FORMATS.items():
+        speeds[name] = _fastest(device, n, dtype, seconds)
+    if device == "cuda":
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        speeds["tf32"] = _fastest(device, n, torch.float32, seconds)
+        torch.set_float32_matmul_precision(before)
+    return {name: speed for name, speed in speeds.items() if speed}
+
+
+def _fastest(device: str, n: int, dtype: torch.dtype, seconds: float) -> float | None:
+    try:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        (a @ b)[0, 0].item()  # the first one also loads kernels
+    except RuntimeError:
+        return None
+    best, ends = float("inf"), time.perf_counter() + seconds
+    while True:
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - started)
+        if time.perf_counter() > ends:
+            return 2 * n**3 / best
+
+
+def copy_bandwidth(device: str, megabytes: int = 256, repeats: int = 5) -> float:
+    """Bytes per second that a copy within the device's memory reads and writes."""
+    source = torch.ones(megabytes * 250_000, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        target.copy_(source)
+        target[0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * source.numel() * 4 / best
+
+
+def import_seconds(modules: Sequence[str]) -> list[tuple[str, float, float]]:
+    """(module, first, second): seconds that a new Python takes to import it, twice.
+
+    The first may compile bytecode and read the files from disk; after it they are in the system's cache.
+    """
+    found = []
+    for module in modules:
+        times = []
+        for _ in range(2):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, check=True, timeout=300)
+            times.append(time.perf_counter() - started)
+        found.append((module, *times))
+    return found
