@@ -12,7 +12,7 @@ from llm_workshop.corpora.catalogue import CATALOGUE
 from llm_workshop.settings import SCALES, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDES = sorted(p.relative_to(ROOT) for p in (*ROOT.glob("README*.md"), *ROOT.glob("labs/*/README.md"), ROOT / "CONTRIBUTING.md"))
+GUIDES = sorted(p.relative_to(ROOT) for p in (*ROOT.glob("README*.md"), *ROOT.glob("labs/*/README.md"), ROOT / "CONTRIBUTING.md", ROOT / "workshop" / "README.md"))
 
 
 def make_commands(file: Path) -> list[str]:

@@ -41,9 +41,11 @@ def read_course(root: str | Path | None = None) -> list[Unit]:
 def _read_unit(name: str, folder: Path | None, quiz_file: Path) -> Unit:
     title, steps, exercises, questions = "", (), (), ()
     if folder is not None:
+        guide = _read(folder / "README.md")
         scripts = [p.stem for p in sorted(folder.glob("*.py")) if p.stem not in ("exercises", "solutions", "conftest")]
-        steps = tuple(f"{name}-{script}" for script in scripts if not script.startswith(("test_", "_")))
-        title = _title(folder / "README.md")
+        scripts = _as_the_guide_has_them([s for s in scripts if not s.startswith(("test_", "_"))], guide)
+        steps = tuple(f"{name}-{script}" for script in scripts)
+        title = _title(guide)
         exercises = exercise_names(folder / "test_exercises.py")
     if quiz_file.is_file():
         quiz = read_quiz(quiz_file)
@@ -64,9 +66,20 @@ def exercise_names(grader: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _title(guide: Path) -> str:
+def _read(guide: Path) -> str:
+    return guide.read_text(encoding="utf-8") if guide.is_file() else ""
+
+
+def _as_the_guide_has_them(scripts: list[str], guide: str) -> list[str]:
+    """In the order in which the guide first runs them (``make week3-tokenizer``); those that it does not run come last."""
+
+    def place(script: str) -> int:
+        found = re.search(rf"make (week|ch)\d+-{re.escape(script)}\b", guide)
+        return found.start() if found else len(guide)
+
+    return sorted(scripts, key=place)
+
+
+def _title(guide: str) -> str:
     """The guide's heading without its number: "# 3주차. 한국어 토크나이저" -> "한국어 토크나이저"."""
-    if not guide.is_file():
-        return ""
-    first = guide.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ").strip()
-    return first.split(". ", 1)[-1]
+    return guide.split("\n", 1)[0].lstrip("# ").strip().split(". ", 1)[-1]

@@ -150,16 +150,16 @@ def test_the_terminal_shows_a_line_for_each_week(folder, capsys):
 def test_the_course_is_read_from_the_checkout(tmp_path):
     lab = tmp_path / "labs" / "week03_tokenizers"
     lab.mkdir(parents=True)
-    for name in ("tokenizer", "exercises", "solutions"):
+    for name in ("tokenizer", "compare", "apart", "exercises", "solutions"):
         (lab / f"{name}.py").touch()
-    (lab / "README.md").write_text("# 3주차. 한국어 토크나이저\n")
+    (lab / "README.md").write_text("# 3주차. 한국어 토크나이저\n```\nmake week3-tokenizer\nmake week3-compare\n```\n")
     (lab / "test_exercises.py").write_text(
         "raise SystemExit('read, not run')\n"
         "@exercise('merge', hint='…')\ndef test_a(submission): ...\n"
         "@grading.exercise('encode', hint='…')\ndef test_b(submission): ...\n"
         "@exercise('merge', hint='…')\ndef test_c(submission): ...\n"
     )
-    assert read_course(tmp_path) == [Unit("week03", "한국어 토크나이저", ("week03-tokenizer",), ("merge", "encode"), ())]
+    assert read_course(tmp_path) == [Unit("week03", "한국어 토크나이저", ("week03-tokenizer", "week03-compare", "week03-apart"), ("merge", "encode"), ())]
     assert exercise_names(lab / "none.py") == ()
 
 
