@@ -111,6 +111,32 @@ class CompareSettings(Section):
     )
 
 
+class CompareTokenizersSettings(Section):
+    vocab_sizes: tuple[int, ...] = Field((1024, 2048, 4096, 8192, 16384, 32768), description="vocabulary sizes of the sweep (week 3)")
+    tokenizers: tuple[str, ...] = Field(
+        ("bpe", "wordpiece", "unigram", "morpheme-bpe", "hf-bpe", "hf-wordpiece", "hf-unigram", "sp-bpe", "sp-unigram"),
+        description="tokenizers to compare",
+    )
+    models: tuple[str, ...] = Field(
+        ("bytes", "bpe", "wordpiece", "unigram", "morpheme-bpe"), description="tokenizers on which a small model is trained"
+    )
+    train_megabytes: float = Field(4.0, gt=0, description="text from which every tokenizer learns (MB)")
+    model_megabytes: float = Field(2.0, gt=0, description="text that every model reads once (MB)")
+    valid_kilobytes: float = Field(200.0, gt=0, description="held-out text for all measurements (kB)")
+    window_bytes: int = Field(512, ge=32, description="text in a training window (bytes), whatever the tokenizer makes of it")
+    batch_size: int = Field(16, ge=1, description="windows per optimiser step")
+    n_layers: int = Field(4, ge=1, description="Transformer blocks of the models")
+    d_model: int = Field(128, ge=32, multiple_of=32, description="their width")
+    learning_rate: float = Field(3e-3, gt=0, description="their peak learning rate")
+
+
+class ExtendTokenizerSettings(Section):
+    base_vocab_size: int = Field(8192, ge=257, description="how much of GPT-2's vocabulary is taken (all: 50257)")
+    new_tokens: int = Field(2048, ge=1, description="Korean tokens that are added (week 3)")
+    megabytes: float = Field(2.0, gt=0, description="text that the base model reads before the extension, and what new tokens are learnt from (MB)")
+    steps: int = Field(200, ge=1, description="optimiser steps after the extension")
+
+
 class GenerateSettings(Section):
     max_new_tokens: int = Field(160, ge=1, description="longest answer (tokens)")
     temperature: float = Field(0.5, ge=0, description="0 = greedy")
@@ -176,6 +202,8 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
     compare: CompareSettings = CompareSettings()
+    compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
+    extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()
     serving: ServingSettings = ServingSettings()
@@ -366,7 +394,7 @@ def _settings_by_section() -> dict[str, dict[str, Any]]:
 def _parse_value(text: str, key: str) -> Any:
     if text.lower() in ("null", "none"):
         return None
-    if key in ("kinds", "models", "decode_contexts", "methods", "clients"):
+    if key in ("kinds", "models", "decode_contexts", "methods", "clients", "vocab_sizes", "tokenizers"):
         return tuple(part for part in text.split(",") if part)
     # "on" and "off" are words of pretrain.compile, not YAML 1.1 booleans; 1e-3 is a number, not a word.
     if text.lower() in ("on", "off", "yes", "no"):

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from scratch_llm.tokenizers import PATTERNS, ByteLevelBPE
+from scratch_llm.tokenizers import PATTERNS
+from scratch_llm.tokenizers.base import Tokenizer
 from scratch_llm.tokenizers.byte_table import from_printable
+from scratch_llm.tokenizers.wordpiece import WORDS
 
 SENTENCEPIECE_SPACE = "\u2581"
+UNKNOWN_PIECE = b"\xff"
+"""Stands for a token that says "something unknown": a byte that UTF-8 never has."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,34 @@ class Peer:
     name: str
     vocab_size: int
     pieces: Callable[[str], list[bytes]]  # text -> the bytes of each token
+    count: Callable[[list[str]], int] | None = None  # texts -> their tokens' number, as fast as it can, nothing remembered
 
 
-def our_peer(name: str, tokenizer: ByteLevelBPE) -> Peer:
-    return Peer(name, tokenizer.vocab_size, lambda text: tokenizer.pieces(text, allow_special=False))
+def our_peer(name: str, tokenizer: Tokenizer) -> Peer:
+    unknown = tokenizer.token_id_of_role("unk_token")
+
+    def pieces(text: str) -> list[bytes]:
+        ids = tokenizer.encode(text, allow_special=False)
+        return [UNKNOWN_PIECE if number == unknown else tokenizer.token_of(number) for number in ids]
+
+    def count(texts: list[str]) -> int:
+        tokenizer.clear_cache()
+        return sum(map(len, tokenizer.encode_documents(texts, end_with=None)))
+
+    return Peer(name, tokenizer.vocab_size, pieces, count)
+
+
+def hugging_face_peer(name: str, tokenizer, to_bytes: Callable[[str], bytes]) -> Peer:
+    """A ``tokenizers.Tokenizer``; ``to_bytes`` says what a token of its vocabulary shows."""
+
+    def count(texts: list[str]) -> int:
+        fresh = type(tokenizer).from_str(tokenizer.to_str())  # its cache is empty
+        return sum(len(encoding.ids) for encoding in fresh.encode_batch_fast(texts, add_special_tokens=False))
+
+    return Peer(
+        name, tokenizer.get_vocab_size(),
+        lambda text: [to_bytes(token) for token in tokenizer.encode(text, add_special_tokens=False).tokens], count,
+    )  # fmt: skip
 
 
 def train_hugging_face_bpe(lines: Iterable[str], vocab_size: int, pattern: str, name: str = "HF BPE") -> Peer:
@@ -39,13 +67,38 @@ def train_hugging_face_bpe(lines: Iterable[str], vocab_size: int, pattern: str, 
         vocab_size=vocab_size, min_frequency=2, initial_alphabet=byte_level.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(lines, trainer)
-    return Peer(
-        name,
-        tokenizer.get_vocab_size(),
-        lambda text: [
-            from_printable(token) for token in tokenizer.encode(text, add_special_tokens=False).tokens
-        ],
+    return hugging_face_peer(name, tokenizer, from_printable)
+
+
+def train_hugging_face_wordpiece(lines: Iterable[str], vocab_size: int, name: str = "HF WordPiece") -> Peer:
+    """WordPiece by Hugging Face Tokenizers, on the same words as ours; it joins by frequency."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=["[UNK]"], limit_alphabet=max(1, vocab_size // 4), show_progress=False
     )
+    tokenizer.train_from_iterator(lines, trainer)
+    return hugging_face_peer(name, tokenizer, _wordpiece_bytes)
+
+
+def train_hugging_face_unigram(lines: Iterable[str], vocab_size: int, name: str = "HF Unigram") -> Peer:
+    """Unigram by Hugging Face Tokenizers; its trainer has no byte fallback, so unknown characters are lost."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    try:
+        tokenizer.train_from_iterator(lines, trainer)
+    except Exception as error:  # the library raises a bare Exception
+        raise ValueError(f"HF Unigram cannot learn {vocab_size} pieces from this text ({error}): choose a larger vocabulary") from None
+    # A token that the text spells itself is shown by the text; only what the vocabulary lacks is unknown.
+    known = tokenizer.get_vocab()
+    return hugging_face_peer(name, tokenizer, lambda piece: _sentencepiece_bytes(piece) if piece in known and piece != "<unk>" else UNKNOWN_PIECE)
 
 
 def train_sentencepiece(lines: Sequence[str], vocab_size: int, model_type: str, name: str) -> Peer:
@@ -86,7 +139,10 @@ def train_sentencepiece(lines: Sequence[str], vocab_size: int, model_type: str, 
     def pieces(text: str) -> list[bytes]:
         return [_sentencepiece_bytes(piece) for piece in processor.encode(text, out_type=str)]
 
-    return Peer(name, processor.vocab_size(), pieces)
+    def count(texts: list[str]) -> int:
+        return sum(map(len, processor.encode(texts, num_threads=1)))
+
+    return Peer(name, processor.vocab_size(), pieces, count)
 
 
 def character_coverage(lines: Iterable[str], vocab_size: int) -> float:
@@ -109,6 +165,12 @@ def _sentencepiece_bytes(piece: str) -> bytes:
     return piece.replace(SENTENCEPIECE_SPACE, " ").encode()
 
 
+def _wordpiece_bytes(token: str) -> bytes:
+    if token == "[UNK]":
+        return UNKNOWN_PIECE
+    return token[2:].encode() if token.startswith("##") else f" {token}".encode()
+
+
 def compression(peer: Peer, lines: Iterable[str]) -> dict[str, float]:
     """How densely a tokenizer writes text it has not seen.
 
@@ -123,7 +185,7 @@ def compression(peer: Peer, lines: Iterable[str]) -> dict[str, float]:
         n_bytes += len(line.encode())
         n_tokens += len(pieces)
         n_words += len(line.split())
-        n_broken += sum(not is_text(piece) for piece in pieces)
+        n_broken += sum(not is_text(piece) and piece != UNKNOWN_PIECE for piece in pieces)
     n_tokens = max(n_tokens, 1)
     return {
         "bytes_per_token": n_bytes / n_tokens,
@@ -142,9 +204,12 @@ def is_text(piece: bytes) -> bool:
 
 
 def show_pieces(pieces: Iterable[bytes], separator: str = " · ") -> str:
-    """Tokens to look at: a space as "_", a line break as "↵", parts of a character as ⟨EB 8B⟩."""
+    """Tokens to look at: a space as "_", a line break as "↵", parts of a character as ⟨EB 8B⟩, an unknown one as ⟨?⟩."""
     shown = []
     for piece in pieces:
+        if piece == UNKNOWN_PIECE:
+            shown.append("⟨?⟩")
+            continue
         text = piece.decode() if is_text(piece) else f"⟨{piece.hex(' ').upper()}⟩"
         shown.append(text.replace(" ", "_").replace("\n", "↵") if is_text(piece) else text)
     return separator.join(shown)

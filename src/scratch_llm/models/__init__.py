@@ -15,7 +15,7 @@ from scratch_llm.models.mamba2 import MAMBA2_SIZES, Mamba2, Mamba2Config, mamba2
 from scratch_llm.models.qwen3 import QWEN3_SIZES, Qwen3, Qwen3Config, qwen3_preset
 from scratch_llm.models.qwen3_moe import QWEN3_MOE_SIZES, Qwen3Moe, Qwen3MoeConfig, qwen3_moe_preset
 from scratch_llm.models.registry import MODELS, load_model, model_class
-from scratch_llm.models.resizing import resize_embeddings
+from scratch_llm.models.resizing import resize_embeddings, set_rows_to_means
 from scratch_llm.models.rwkv4 import RWKV4, RWKV4_SIZES, RWKV4Config, rwkv4_preset
 from scratch_llm.models.rwkv7 import RWKV7, RWKV7_SIZES, RWKV7Config, rwkv7_preset
 
@@ -66,6 +66,7 @@ __all__ = [
     "qwen3_moe_preset",
     "qwen3_preset",
     "resize_embeddings",
+    "set_rows_to_means",
     "rwkv4_preset",
     "rwkv7_preset",
 ]

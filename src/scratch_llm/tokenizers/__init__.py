@@ -4,6 +4,7 @@ from .base import Tokenizer
 from .bpe import BPETokenizer
 from .byte_level_bpe import ByteLevelBPE
 from .chat import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, PAD, SPECIAL_TOKENS, encode_chat, render_chat
+from .continued import continue_training
 from .hf_format import load_tokenizer
 from .patterns import DEFAULT_PATTERN, PATTERNS
 from .sentencepiece_bpe import SentencePieceBPE, SpaceRules
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingReport",
     "Unigram",
     "WordPiece",
+    "continue_training",
     "encode_chat",
     "load_tokenizer",
     "render_chat",

@@ -100,7 +100,7 @@ def test_a_file_cut_short_is_refused_wherever_it_was_cut(saved):
         (lambda d: d["model"]["vocab"].update({"한": 700}), "stands for no byte"),
         (lambda d: d["added_tokens"][0].update(id=3), "is taken"),
         (lambda d: d["added_tokens"][0].update(lstrip=True), "not supported"),
-        (lambda d: d["model"].update(type="Unigram"), "model type 'Unigram' is not supported"),
+        (lambda d: d["model"].update(type="WordLevel"), "model type 'WordLevel' is not supported"),
         (lambda d: d["model"].update(byte_fallback=True), "byte_fallback True is not supported"),
         (lambda d: d.update(normalizer={"type": "Lowercase"}), "normalizer 'Lowercase' is not supported"),
         (lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "'Whitespace' is not supported"),
