@@ -1,7 +1,7 @@
 """Contamination: evaluation questions whose text stands in the training data, so that a model may know them by heart.
 
 An item is cut into n-grams of ``words`` words (an item whose fields are all shorter, into such of ``min_words``; one
-shorter than that cannot be judged).  It is contaminated if *one* training document holds at least ``share`` of them;
+shorter than that, or with fewer different words, cannot be judged).  It is contaminated if *one* training document holds at least ``share`` of them;
 that document is what is dropped.  Punctuation, case and white space do not count.
 
 GPT-3 looked for 13-grams of words (Brown et al. 2020, appendix C), PaLM for 70 % of the 8-grams (Chowdhery et al. 2022,
@@ -64,14 +64,21 @@ class Index:
         places = np.minimum(np.searchsorted(self.grams, found.hashes), len(self.grams) - 1)
         inside = np.flatnonzero(self.grams[places] == found.hashes)
         documents = np.searchsorted(found.bounds, inside, side="right") - 1
-        documents, places = np.unique(np.stack((documents, places[inside])), axis=1)
+        documents, places = _unique_pairs(documents, places[inside], len(self.grams))[:2]
         # Every n-gram that was found counts for every item that holds it.
         times = self.bounds[places + 1] - self.bounds[places]
         steps = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
         owners = self.owners[np.repeat(self.bounds[places], times) + steps]
-        pairs, counts = np.unique(np.stack((np.repeat(documents, times), owners)), axis=1, return_counts=True)
-        shares = counts / self.needed[pairs[1]]
-        return np.array([(*pair, s) for *pair, s in zip(*pairs.tolist(), shares.tolist()) if s >= share], dtype=HIT)
+        documents, items, counts = _unique_pairs(np.repeat(documents, times), owners, len(self.needed))
+        hits = np.empty(len(items), HIT)
+        hits["document"], hits["item"], hits["share"] = documents, items, counts / self.needed[items]
+        return hits[hits["share"] >= share]
+
+
+def _unique_pairs(first: np.ndarray, second: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different pairs (second < limit), and how often each occurs."""
+    packed, counts = np.unique(first * limit + second, return_counts=True)
+    return packed // limit, packed % limit, counts
 
 
 def build_indexes(items: Iterable[Item], settings: ContaminationSettings) -> tuple[list[Index], list[str], np.ndarray]:
@@ -79,7 +86,7 @@ def build_indexes(items: Iterable[Item], settings: ContaminationSettings) -> tup
     names, chosen = [], {settings.words: [], settings.min_words: []}
     for number, item in enumerate(items):
         names.append(item.name)
-        fields = [words_of(field) for field in item.fields]
+        fields = [words for words in map(words_of, item.fields) if len(set(words.split())) >= settings.min_words]
         longest = max((len(field.split()) for field in fields), default=0)
         size = settings.words if longest >= settings.words else settings.min_words
         if longest >= size:

@@ -10,7 +10,7 @@ from llm_workshop.curation.dedup.lsh import unpack
 from llm_workshop.curation.dedup.shingles import shingles
 
 #: Pairs and bytes of text looked at together; bounds the memory.
-PAIRS_AT_ONCE, BYTES_AT_ONCE = 8192, 4_000_000
+PAIRS_AT_ONCE, BYTES_AT_ONCE = 2048, 1_000_000
 
 
 def jaccard(first: np.ndarray, second: np.ndarray) -> float:

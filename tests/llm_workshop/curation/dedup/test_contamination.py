@@ -61,7 +61,7 @@ def test_hits_are_those_of_plain_sets(texts, items, size):
 
 
 def test_short_items_are_cut_shorter_and_shortest_cannot_be_judged():
-    items = [Item("s/f:1", (QUESTION, "짧은 말")), Item("s/f:2", ("한 두 세 네 다섯 여섯",)), Item("s/f:3", ("한 두",))]
+    items = [Item("s/f:1", (QUESTION, "짧은 말")), Item("s/f:2", ("한 두 세 네 다섯 여섯",)), Item("s/f:3", ("한 두", "A+ " * 20))]
     (long, short), names, judged = build_indexes(items, ContaminationSettings(words=8, min_words=5))
     assert long.needed.tolist() == [5, 0, 0] and short.needed.tolist() == [0, 2, 0]
     assert names == ["s/f:1", "s/f:2", "s/f:3"] and judged.tolist() == [True, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -260,3 +261,48 @@ def test_nothing_to_keep_is_no_error(tmp_path):
     shard.write_text("", encoding="utf-8")
     facts = deduplicate([shard], tmp_path / "out", dedup_settings({"lines": True}))
     assert facts["documents"] == 0 and read(tmp_path / "out" / "train.jsonl") == []
+
+
+def test_a_full_disk_is_told_and_the_rest_is_done_later(tmp_path, noisy, monkeypatch):
+    from llm_workshop.curation.dedup.store import Store
+
+    shards, save = write_shards(tmp_path, noisy[:900], 3), Store.save
+
+    def full(self, name, number, values):
+        if (name, number) == ("digests", 1):
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.path(name, number)))
+        save(self, name, number, values)
+
+    monkeypatch.setattr(Store, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        deduplicate(shards, tmp_path / "out")
+    assert not (tmp_path / "out" / "train.jsonl").exists()
+    monkeypatch.setattr(Store, "save", save)
+    deduplicate(shards, tmp_path / "out")
+    deduplicate(shards, tmp_path / "whole")
+    assert all((tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in OUTPUTS)
+
+
+PEAK = """
+import sys
+from llm_workshop.curation.dedup.pipeline import deduplicate
+from scratch_llm.process_memory import peak_resident_bytes
+facts = deduplicate(sys.argv[2:], sys.argv[1], workers=1)
+print(peak_resident_bytes(), facts["documents"])
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus(tmp_path, noisy):
+    """Ten times the shards (other texts: every character moved on by the number of the copy) in nearly the same memory."""
+    moved = [
+        Document(f"{copy}-{d.id}", d.kind, "".join(chr((ord(c) - 0xAC00 + 977 * copy) % 11172 + 0xAC00) if "가" <= c <= "힣" else c for c in d.text))
+        for copy in range(10) for d in noisy[:3000]
+    ]
+    shards, peaks = write_shards(tmp_path, moved, 10), {}
+    for count in (1, 10):
+        command = [sys.executable, "-c", PEAK, tmp_path / str(count), *shards[:count]]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[count], documents = map(int, done.stdout.split()[-2:])
+        assert documents == 3000 * count
+    assert peaks[10] < peaks[1] + 30e6
