@@ -23,7 +23,8 @@ _PLUGINS = ("no:cacheprovider", "no:xdist", "no:timeout", "no:faulthandler",
             "llm_workshop.learning.plugin", "llm_workshop.learning.check_plugin")  # fmt: skip
 #: One thread each: the tests are small, and a fork inherits no threads.  No GPU: its driver maps more than the limit.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-                "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}  # fmt: skip
+                "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
 
 
 def check(lesson: str, only: str | None = None, results: Path | None = None) -> int:
