@@ -89,3 +89,12 @@ def letters(found: tuple[int, ...]) -> int:
     """Letters of any script among the counted characters."""
     hangul = found[HANGUL] + found[RARE_HANGUL] + found[JAMO] + found[CONJOINING]
     return hangul + found[LATIN] + found[ACCENTED] + found[HAN] + found[KANA] + found[OTHER_LETTER]
+
+
+def has_run(text: str, length: int) -> bool:
+    """Whether any code unit stands ``length`` times in a row; ``length`` is 2 or more."""
+    codes = codes_of(text)
+    same = codes[1:] == codes[:-1]
+    for _ in range(length - 2):
+        same = same[1:] & same[:-1] if len(same) > 1 else same[:0]
+    return bool(same.any())

@@ -26,6 +26,7 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcde"  # 41 levels from -5 to 5
 _STEP, _LOWEST = 0.25, -5.0
 _SMOOTHING = 5.0  # gaps imagined at the average rate for each syllable
 _SPACE = 0x20
+_OTHER, _WIDTH = 100, 300  # level of what is no syllable; distance between the rows of 0, 1 and 2 spaces
 # a text whose spaces fell at random: the share of true spaces that are left, and of other gaps that got one
 _KEPT, _ADDED = 0.4, 0.15
 _FLOOR = 0.02  # no gap is more certain than this: names and new words are not in the table
@@ -42,19 +43,31 @@ class Spacing:
 
 
 @cache
-def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    after, before = (np.full(0x10000, -0.5, dtype=np.float32) for _ in range(2))
+def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Levels after and before each code unit, which syllables are known, and what each pair of levels says.
+
+    The two levels of a gap are added up and ``_WIDTH`` for each space; the sum is the row of the last table, with
+    columns (is a gap, has a space, chance of one, log-likelihood ratio). Rows of other characters are zero.
+    """
+    after, before = (np.full(0x10000, _OTHER, dtype=np.int16) for _ in range(2))
     known = np.zeros(0x10000, dtype=bool)
+    after[0xAC00:0xD7A4] = before[0xAC00:0xD7A4] = _DIGITS.index("I")  # -0.5: syllables that are not in the table
     codes = [ord(c) for c in SYLLABLES]
-    after[codes] = [_LOWEST + _STEP * _DIGITS.index(c) for c in AFTER]
-    before[codes] = [_LOWEST + _STEP * _DIGITS.index(c) for c in BEFORE]
+    after[codes], before[codes] = ([_DIGITS.index(c) for c in levels] for levels in (AFTER, BEFORE))
     known[codes] = True
-    return after, before, known
+    odds = BIAS + 2 * _LOWEST + _STEP * np.arange(2 * len(_DIGITS) - 1)
+    likely = 1 / (1 + np.exp(-odds))
+    random = _KEPT * likely + _ADDED * (1 - likely)  # chance of a space if chance made them
+    likely = np.clip(likely, _FLOOR, 1 - _FLOOR)
+    rows = np.zeros((3 * _WIDTH, 4))
+    rows[: len(odds)] = np.stack((np.ones_like(odds), 0 * odds, likely, np.log((1 - random) / (1 - likely))), axis=1)
+    rows[_WIDTH : _WIDTH + len(odds)] = np.stack((np.ones_like(odds), 1 + 0 * odds, likely, np.log(random / likely)), axis=1)
+    return after, before, known, rows
 
 
 def end_score(syllable: str) -> float:
     """Log-odds, against the average syllable, that a word ends after this one; "었" has about -5."""
-    return float(_table()[0][ord(syllable)])
+    return _LOWEST + _STEP * float(_table()[0][ord(syllable)])
 
 
 def _gaps(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,24 +81,14 @@ def _gaps(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=4)
 def spacing_of(text: str) -> Spacing:
     """How well the spaces of a text fit; of a long one, its first 20,000 characters."""
-    after, before, _ = _table()
+    after, before, _, rows = _table()
     codes = codes_of(text[:20_000])
-    together, apart = _gaps(codes)
-    n, n_apart = len(together) + len(apart), len(apart)
-    if not n:
-        return Spacing(0, 0, 0.0, 0.0)
-    odds = np.concatenate(
-        (
-            after.take(codes.take(together)) + before.take(codes.take(together + 1)),
-            after.take(codes.take(apart)) + before.take(codes.take(apart + 2)),
-        )
-    )
-    likely = 1 / (1 + np.exp(-BIAS - odds))
-    random = _KEPT * likely + _ADDED * (1 - likely)  # chance of a space if chance made them
-    likely = np.clip(likely, _FLOOR, 1 - _FLOOR)
-    k = len(together)
-    ratio = np.log((1 - random[:k]) / (1 - likely[:k])).sum() + np.log(random[k:] / likely[k:]).sum()
-    return Spacing(n, n_apart, float(likely.sum()), float(ratio))
+    places = np.flatnonzero(codes != _SPACE)
+    written = codes.take(places)
+    spaces = np.minimum(places[1:] - places[:-1] - 1, 2)  # two spaces are no gap between words of one line
+    row = after.take(written[:-1]) + before.take(written[1:]) + _WIDTH * spaces
+    gaps, apart, expected, ratio = rows.take(row, axis=0).sum(axis=0).tolist()
+    return Spacing(round(gaps), round(apart), expected, ratio)
 
 
 def unknown_share(text: str) -> float:

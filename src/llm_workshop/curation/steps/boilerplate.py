@@ -38,7 +38,7 @@ _SIGNS = re.compile(
   | (?:통신판매업\s*신고|사업자\s*등록)\s*(?:번호)?\s*[:：]?\s*(?:제|\d) | 청소년\s*보호\s*책임자\s*[:：|]
   | ^(?:기사\s*)?(?:입력|등록|수정|작성|게시|최종\s*수정|발행|승인)(?:일시?|시간)?\s*[:：]?\s*(?:19|20)\d\d\s*[-./년]
   | ^\[[^\[\]]{1,20}\]\s*(?:조회|추천|댓글)\s*:?\s*\d | ^[♡♥❤]?\s*(?:조회수?|추천|공감|좋아요|댓글)\s*:?\s*\d[\d,]*\s*(?:[|·,/]|\s)\s*(?:조회수?|추천|공감|좋아요|댓글|공유|스크랩)
-  | ^(?:태그|tags?|키워드|해시태그)\s*[:：]\s*\#? | ^(?:\#[^\s\#]+[\s,]*){3,}$
+  | ^(?:태그|키워드|해시태그)\s*[:：]\s*\S | ^tags?\s*[:：]\s*\# | ^(?:\#[^\s\#]+[\s,]*){3,}$
   | ^(?:홈|home|메인|처음|HOME|Home)\s*[>›»]
   | ^(?:[▲△↑]\s*)?(?:맨\s*위로|위로\s*가기|페이지\s*상단으?로?|top)\s*[▲△↑]?$
   | ^[▶▷►■◆☞※★+\-]*\s*(?:관련|추천|인기|많이\s*본|최신|다른|이\s*시각)\s*(?:글|기사|뉴스|게시물|포스트|영상|상품|주요뉴스)\s*(?:들)?\s*(?:더\s*보기|보기|목록|모음|[>▶»:]|$)
@@ -54,17 +54,16 @@ _NOTICES = re.compile(
   | (?:자바\s*스크립트|javascript)\S*.{0,20}(?:꺼져|꺼진|비활성|활성화|지원하지|허용).{0,40}(?:제한|수\s*(?:없|있)|주세요|바랍니다|필요)
   | (?:욕설|비방|광고|도배|명예훼손).{0,40}(?:댓글|게시물|글)?\S*.{0,20}(?:예고|통보|사전)\s*없이\s*삭제
   | (?:본|이)\s*(?:게시물|게시글|글|기사|콘텐츠|포스트)의?\s*(?:내용|저작권).{0,30}(?:의견과\s*(?:다를|무관)|공식\s*입장|에게\s*있습니다|책임(?:지지|을\s*지지))
-  | (?:좋아요|구독|알림\s*설정|공감).{0,12}(?:좋아요|구독|알림\s*설정|공감|댓글)\S*.{0,12}(?:눌러|부탁|꾹|클릭|큰\s*힘)
+  | (?:좋아요|구독|알림\s*설정|공감).{0,12}(?:좋아요|구독|알림\s*설정|공감|댓글)\S*.{0,12}(?:눌러|부탁|꾹)
   | (?:앱|어플|app)(?:에서|으로|을)?.{0,14}(?:편하게|빠르게|열기|보기|다운|설치).{0,16}(?:설치|다운로드|받기|열기)(?:하기|하세요)?\s*[>▶»]?\s*$
   """,
     re.VERBOSE | re.IGNORECASE,
 )
 # one of these stands in every line that the two patterns and the count of words can find
 _TRIGGER = re.compile(
-    r"[|│ㅣ›»>©ⓒ▲▶#]|로그인|바로가기|메뉴|공유|목록|댓글|조회|공감|추천|좋아요|스크랩|구독|인쇄|copyright|rights|무단|저작권|통신판매|사업자|"
-    r"입력|등록|수정|작성|게시|발행|승인|태그|tag|키워드|맨 ?위로|위로|더 ?보기|많이 본|관련|인기|다음|이전|쿠키|자바|javascript|욕설|비방|앱|어플|검색|"
-    r"전체보기|이용약관|개인정보|고객센터|top",
-    re.IGNORECASE,
+    r"[|│ㅣ›»>©ⓒ▲▶#]|로그인|바로가기|메뉴|공유|목록|댓글|조회|공감|추천|좋아요|스크랩|구독|인쇄|[Cc]opyright|COPYRIGHT|[Rr]ights|RIGHTS|"
+    r"무단|저작권|통신판매|사업자|입력|등록|수정|작성|게시|발행|승인|태그|[Tt]ag|TAG|키워드|맨 ?위로|위로|더 ?보기|많이 본|관련|인기|다음|이전|쿠키|자바|"
+    r"[Jj]ava|욕설|비방|앱|어플|검색|전체보기|이용약관|개인정보|고객센터|[Tt]op|TOP"
 )
 
 
@@ -104,10 +103,14 @@ class Boilerplate(Step):
     most: int = Field(160, ge=20, description="characters of the longest line that is looked at")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        if _TRIGGER.search(text) is None:
+        if ("\n" not in text and len(text) > self.most) or _TRIGGER.search(text) is None:
             return text
         lines = text.split("\n")
-        kept = [line for line in lines if not is_boilerplate(line, self.most)]
+        kept, code = [], False
+        for line in lines:
+            code ^= line.lstrip().startswith("```")
+            if code or not is_boilerplate(line, self.most):
+                kept.append(line)
         if len(kept) == len(lines):
             return text
         tags["boilerplate_lines"] = len(lines) - len(kept)

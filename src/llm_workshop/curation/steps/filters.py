@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from llm_workshop.curation.characters import (
@@ -22,6 +25,8 @@ from llm_workshop.curation.characters import (
     SPACE,
     SURROGATE,
     SYMBOL,
+    class_table,
+    codes_of,
     counts,
     letters,
 )
@@ -145,7 +150,7 @@ class RepeatedNgrams(Step):
     title: ClassVar[str] = "되풀이된 어절"
 
     top: tuple[float, float, float] = Field((0.3, 0.26, 0.24), description="the most in one 2-, 3-, 4-gram, by characters")
-    any_five: float = Field(0.35, ge=0, le=1, description="the most in repeated 5-grams, by characters")
+    any_five: float = Field(0.45, ge=0, le=1, description="the most in repeated 5-grams, by characters")
     minimum_words: int = Field(60, ge=1, description="in shorter texts only one word over and over counts")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
@@ -157,6 +162,8 @@ class RepeatedNgrams(Step):
         if n >= 8 and different <= 0.2 * n and different <= 4:
             return Drop("one_phrase", f"{different} of {n} words")
         if n < self.minimum_words:
+            return text
+        if n - len(set(pairwise(words))) < 0.2 * n:  # five words again are four pairs again; nothing repeats that much
             return text
         total = sum(map(len, words))
         for size, limit in zip((2, 3, 4), self.top):
@@ -173,7 +180,15 @@ class RepeatedNgrams(Step):
         return Drop("repeated_5_grams", f"{share:.2f} > {self.any_five}") if share > self.any_five else text
 
 
-_PARTICLE = re.compile(r"(?<=[가-힣])(?:[은는이가을를에의로고다요서도면지와과며만니죠네까음임함게]|[다요죠까네음임함][.!?~]+)(?![^\s.,!?~\"'”’)\]:;…])")
+_ENDINGS = "은는이가을를에의로고다요서도면지와과며만니죠네까음임함게"
+
+
+@cache
+def _ending_tables() -> tuple[np.ndarray, np.ndarray]:
+    """Which code units end a particle or an ending, and which may stand after a word."""
+    endings = np.zeros(0x10000, dtype=bool)
+    endings[[ord(c) for c in _ENDINGS]] = True
+    return endings, np.isin(class_table(), (SPACE, PUNCTUATION, SYMBOL))
 
 
 class Particles(Step):
@@ -192,7 +207,9 @@ class Particles(Step):
         # words of other scripts (code, names) are not asked
         found = counts(text)
         words = words * found[HANGUL] / (letters(found) or 1)
-        endings = len(_PARTICLE.findall(text))
+        endings, after = _ending_tables()
+        codes = codes_of(text)
+        endings = int((endings.take(codes[:-1]) & after.take(codes[1:])).sum()) + bool(endings[codes[-1]])
         if endings < self.minimum * words:
             return Drop("no_particles", f"{endings / words:.2f} < {self.minimum}")
         return text

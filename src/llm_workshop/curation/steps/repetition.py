@@ -11,16 +11,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from llm_workshop.curation.characters import JAMO, counts
+from llm_workshop.curation.characters import JAMO, counts, has_run
 from llm_workshop.curation.step import Drop, Step
 
 _JAMO_RUN = re.compile("([ㄱ-ㅎㅏ-ㅣ])\\1+")
 _MARKS = "!?.,~…·♡♥;^"  # not ★, which counts: ★★★★☆
 _CALLS = "하호헤히흐허후와우오아으어이크키케쿠앙잉엉"  # 하하하하, 아아아아
 _RULES = "-=_*─━~"
-_MARK_RUN = re.compile(f"([{re.escape(_MARKS)}])\\1+")
+# ~~~~ and ^^^^ at the start of a line underline a heading
+_MARK_RUN = re.compile(f"((?<=[^\\s#])[~^]|[{re.escape(_MARKS.replace('~', '').replace('^', ''))}])\\1+")
 _CALL_RUN = re.compile(f"([{_CALLS}])\\1{{3,}}")
-_RULE_RUN = re.compile(f"([{re.escape(_RULES)}])\\1{{11,}}")
+_RULE_RUN = re.compile(f"([{re.escape(_RULES)}])\\1{{30,}}")
 _SIGNS = tuple(c * 4 for c in _CALLS)
 
 
@@ -38,6 +39,8 @@ class Repetition(Step):
         if counts(text)[JAMO] > 1:
             # with 0, a pair goes too; a single jamo (ㅅ 받침) is a word of its own and stays
             text = _JAMO_RUN.sub(lambda run: run.group(1) * min(self.jamo, len(run.group())), text)
+        if not has_run(text, min(self.marks, 3) + 1):
+            return text
         for mark in _MARKS:
             if mark * (self.marks + 1) in text:
                 text = _MARK_RUN.sub(lambda run: run.group(1) * min(self.marks, len(run.group())), text)
@@ -47,31 +50,41 @@ class Repetition(Step):
                 text = _CALL_RUN.sub(lambda run: run.group(1) * self.syllables, text)
                 break
         for rule in _RULES:
-            if rule * 12 in text:
-                text = _RULE_RUN.sub(lambda run: run.group(1) * 11, text)
+            if rule * 31 in text:
+                text = _RULE_RUN.sub(lambda run: run.group(1) * 30, text)
                 break
         return text
 
 
-_SPACES_INSIDE = re.compile(r"(?<=[^\s]) {2,}|(?<=[^\s]) *\t[ \t]*")
+_SPACES_INSIDE = re.compile(r"(?<=\S)[ \t]*(?:  |\t)[ \t]*")
 _SPACES_AT_END = re.compile(r"[ \t]+$", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"\n{3,}")
+_HANGUL = re.compile("[가-힣]")
 
 
 class Whitespace(Step):
-    """Runs of spaces inside a line become one, more than one empty line becomes one; indentation stays."""
+    """In lines of Korean, runs of spaces become one; more than one empty line becomes one; code and indentation stay."""
 
     name: ClassVar[str] = "whitespace"
     title: ClassVar[str] = "빈칸 고르기"
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        if "  " in text or "\t" in text:
-            text = _SPACES_INSIDE.sub(" ", text)
         if " \n" in text or "\t\n" in text:
             text = _SPACES_AT_END.sub("", text)
+        if "  " in text or "\t" in text:
+            text = self._inside(text)
         if "\n\n\n" in text:
             text = _EMPTY_LINES.sub("\n\n", text)
         return text.strip()
+
+    @staticmethod
+    def _inside(text: str) -> str:
+        lines, code = text.split("\n"), False
+        for number, line in enumerate(lines):
+            code ^= line.lstrip().startswith("```")
+            if not code and ("  " in line or "\t" in line) and _HANGUL.search(line):
+                lines[number] = _SPACES_INSIDE.sub(" ", line)
+        return "\n".join(lines)
 
 
 STEPS = (Repetition, Whitespace)

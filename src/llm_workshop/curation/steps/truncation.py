@@ -83,7 +83,8 @@ class Truncated(Step):
         value = _LABEL.match(rest)
         if value is not None and value.group(1).split()[-1] in _VALUES:
             return False  # 환불받을 계좌: 가온은행 ... 김가람
-        if _OTHER_DOTS.search(body) and (dots or len(body) < _COMMENT):
+        label = _LABEL.match(line)
+        if _OTHER_DOTS.search(line if label else body) and (dots or len(body) < _COMMENT):
             return False  # a writer who ends everything with dots
         final = (_FINAL if len(body) < _COMMENT // 4 else _CLOSED).search(rest) is not None
         if _BULLET.match(line):
@@ -91,7 +92,6 @@ class Truncated(Step):
             items = list(takewhile(lambda item: _BULLET.match(item[0]), zip(reversed(before), reversed(closed))))
             plain = line[0] not in "#|>" and len(items) > 1 and all(end for _, end in items)
             return plain and not _CLOSED.search(rest)
-        label = _LABEL.match(line)
         if label is not None and label.group(1) not in _VALUES:
             spoken = [end for entry, end in zip(before, closed) if _LABEL.match(entry)]
             return not spoken or spoken[-1] or len(ends) > 0 or not final
