@@ -198,6 +198,11 @@ def test_merging_loses_nothing_and_invents_nothing(a, b):
     assert both.updated == max(a.updated, b.updated)
 
 
+@given(people)
+def test_what_is_written_is_read_again(person):
+    assert Progress.model_validate_json(person.model_dump_json(by_alias=True)) == person
+
+
 def test_files_of_two_participants_are_not_joined():
     one, other = (Progress(participant=Participant(name=name), updated=at(0)) for name in "가나")
     with pytest.raises(ValueError, match="가 and 나 are two participants"):

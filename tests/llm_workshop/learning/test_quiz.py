@@ -1,7 +1,11 @@
 """The schema of quizzes: reading answers, judging them, and errors that name the place."""
 
+import json
+
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_workshop.learning.quiz import Quiz, known_quizzes, load_quiz, plain, read_quiz
 
@@ -134,3 +138,15 @@ def test_chapters_have_quizzes_too(tmp_path):
 def test_the_digest_of_a_question_changes_with_it_and_not_with_its_explanation():
     asked = one("choice")
     assert asked.digest == one("choice", explanation="달리 말하면").digest != one("choice", answer=3).digest
+
+
+@given(st.text(max_size=40) | st.text("0123456789 ,./-e①", max_size=12), st.sampled_from(sorted(KINDS)))
+def test_whatever_is_typed_is_an_answer_or_is_asked_again(typed, kind):
+    asked = one(kind)
+    try:
+        answer = asked.read(typed)
+    except ValueError as problem:
+        assert str(problem)
+        return
+    # Answers are kept as JSON, where a tuple becomes a list.
+    assert asked.is_right(answer) is asked.is_right(json.loads(json.dumps(answer)))
