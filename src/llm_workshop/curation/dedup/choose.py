@@ -8,7 +8,7 @@ import numpy as np
 
 from llm_workshop.curation.dedup.exact import exact_duplicates
 from llm_workshop.curation.dedup.lsh import pack, unpack
-from llm_workshop.curation.dedup.stages import bands_of, part_bounds, run_stage
+from llm_workshop.curation.dedup.stages import bands_of, part_bounds, run_stage, sort_band, verify_part
 from llm_workshop.curation.dedup.store import BYTES, CHARACTERS, VALID, Store
 from llm_workshop.curation.dedup.union_find import clusters, drop_similar
 from llm_workshop.curation.dedup.verify import similarities
@@ -84,11 +84,11 @@ def find_near(store: Store, gone: np.ndarray, workers: int) -> tuple[Dropped, di
         alive[gone] = False
         store.save("alive", 0, alive)
     team = workers if store.bounds[-1] >= WORTH_PROCESSES else 1
-    run_stage(store, "bands", store.missing("pairs", bands), team, "candidate pairs (bands)")
+    run_stage(store, sort_band, store.missing("pairs", bands), team, "candidate pairs (bands)")
     if not store.has("parts", 0):
         store.save("parts", 0, part_bounds(store, bands))
     parts = len(store.load("parts", 0)) - 1
-    run_stage(store, "verify", store.missing("similar", parts), workers if parts > 1 else 1, "comparing candidates (parts)")
+    run_stage(store, verify_part, store.missing("similar", parts), workers if parts > 1 else 1, "comparing candidates (parts)")
     similar = np.concatenate([store.load("similar", part) for part in range(parts)])
     looked = sum(int(store.load("looked", part)[0]) for part in range(parts))
     return choose(store, similar), {"candidate_pairs": looked, "similar_pairs": len(similar)}

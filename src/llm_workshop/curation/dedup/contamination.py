@@ -127,7 +127,7 @@ def find_contamination(store: Store, gone: np.ndarray, workers: int) -> tuple[Dr
     if settings is None:
         return nothing, {}, []
     names, judged = _prepare(store, gone, settings)
-    run_stage(store, "hits", store.missing("hits", len(store.shards)), workers, "looking for evaluation text (shards)")
+    run_stage(store, search_shard, store.missing("hits", len(store.shards)), workers, "looking for evaluation text (shards)")
     hits = np.concatenate([store.load("hits", shard) for shard in range(len(store.shards))])
     rows = _by_set(names, judged, hits)
     if not settings.remove or not len(hits):

@@ -32,7 +32,7 @@ from llm_workshop.curation.dedup.contamination import find_contamination
 from llm_workshop.curation.dedup.lines import frequent_lines
 from llm_workshop.curation.dedup.lsh import collision_probability
 from llm_workshop.curation.dedup.settings import DedupSettings
-from llm_workshop.curation.dedup.stages import bands_of, run_stage
+from llm_workshop.curation.dedup.stages import bands_of, count_shard, run_stage, scan_shard
 from llm_workshop.curation.dedup.store import VALID, Store, read_records
 from scratch_llm.io import atomic_write
 
@@ -63,7 +63,7 @@ def deduplicate(
     with _timed(seconds, "lines"):
         _count_lines(store, workers)
     with _timed(seconds, "scan"):
-        run_stage(store, "scan", store.missing("table", len(store.shards)), workers, "signatures (shards)")
+        run_stage(store, scan_shard, store.missing("table", len(store.shards)), workers, "signatures (shards)")
     with _timed(seconds, "exact"):
         exact = find_exact(store)
     with _timed(seconds, "near"):
@@ -92,7 +92,7 @@ def _count_lines(store: Store, workers: int) -> None:
     if rule is None:
         return
     count = len(store.shards)
-    run_stage(store, "lines", store.missing("lines", count), workers, "counting lines (shards)")
+    run_stage(store, count_shard, store.missing("lines", count), workers, "counting lines (shards)")
     if not store.has("frequent", 0):
         store.save("frequent", 0, frequent_lines([store.load("lines", shard) for shard in range(count)], rule.min_documents))
 

@@ -31,30 +31,30 @@ _TOP = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process needs; ``stage`` is a name of ``_stages``."""
+    """What a worker process needs; ``do`` is a function at the top of a module, called with the store and a task."""
 
-    stage: str
+    do: Callable[[Store, int], None]
     shards: tuple[Path, ...]
     work: Path
     settings: DedupSettings
 
 
 class Worker:
-    """The ``make`` of ``run_in_processes``: called with the number of a task, it does the task of its stage."""
+    """The ``make`` of ``run_in_processes``: called with the number of a task, it does the task."""
 
     def __init__(self, job: Job):
+        self._job = job
         self._store = Store(job.shards, job.work, job.settings, fresh=False)
-        self._do = _stages()[job.stage]
 
     def __call__(self, number: int) -> int:
-        self._do(self._store, number)
+        self._job.do(self._store, number)
         return number
 
 
-def run_stage(store: Store, stage: str, tasks: list[int], workers: int, description: str) -> None:
-    """Do the tasks of a stage in ``workers`` processes (1: in this one), with progress."""
+def run_stage(store: Store, do: Callable[[Store, int], None], tasks: list[int], workers: int, description: str) -> None:
+    """``do(store, task)`` for each task in ``workers`` processes (1: in this one), with progress."""
     if tasks:
-        job = Job(stage, store.shards, store.work, store.settings)
+        job = Job(do, store.shards, store.work, store.settings)
         with progress_bar(description, len(tasks)) as update:
             for done, _ in enumerate(run_in_processes(Worker, job, tasks, min(workers, len(tasks))), 1):
                 update(done)
@@ -135,9 +135,3 @@ def part_bounds(store: Store, bands: int, at_once: int = PAIRS_IN_TASK) -> np.nd
         return np.array([0, _TOP], dtype=np.uint64)
     cuts = longest[np.linspace(0, len(longest), wanted + 1).astype(np.int64)[1:-1]] >> np.uint64(32)
     return np.unique(np.concatenate((np.array([0, _TOP], dtype=np.uint64), cuts)))
-
-
-def _stages() -> dict[str, Callable[[Store, int], None]]:
-    from llm_workshop.curation.dedup.contamination import search_shard  # which imports this module
-
-    return {"lines": count_shard, "scan": scan_shard, "bands": sort_band, "verify": verify_part, "hits": search_shard}
