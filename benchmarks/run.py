@@ -10,6 +10,7 @@ generation  new tokens of every architecture against the same peers
 int8        generation with int8 weights against the dtype of the model
 continuous  eight requests in one running batch against one after another
 serving     the model behind Triton: against the engine in process, transformers, and one client
+curation    cleaning by rules against datatrove with the same rules, and the memory that it takes
 dedup       near duplicates by MinHash and LSH against datatrove
 
 A row of the table holds ours and the peer's figure in one unit, their ratio (above 1: ours is better), the target and
@@ -36,7 +37,7 @@ from llm_workshop.errors import install_one_line_errors
 from scratch_llm.io import atomic_write
 
 # Each has ``run(quick) -> rows``: {name, ours, peer, unit, ratio, target, note}.
-PARTS = ("bpe", "attention", "training", "generation", "int8", "continuous", "serving", "dedup")
+PARTS = ("bpe", "attention", "training", "generation", "int8", "continuous", "serving", "curation", "dedup")
 
 
 def main() -> None:

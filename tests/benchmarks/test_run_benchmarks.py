@@ -23,13 +23,13 @@ def test_every_part_has_a_run_and_a_line_of_help(run):
 
 
 def test_every_benchmark_is_a_part(run, repository):
-    beside = {"run", "shapes", "contenders", "generation_peers", "worker", "gpu", "dedup_datatrove"}
+    beside = {"run", "shapes", "contenders", "generation_peers", "worker", "gpu", "curation_rules", "curation_ours", "curation_datatrove", "dedup_datatrove"}
     assert {path.stem for path in (repository / "benchmarks").glob("*.py")} - beside == set(run.PARTS)
 
 
 def test_an_unknown_part_is_refused_in_one_line(repository):
     done = subprocess.run([sys.executable, repository / "benchmarks" / "run.py", "speed"], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip() == "error: unknown part 'speed': use bpe, attention, training, generation, int8, continuous, serving, dedup"
+    assert done.returncode == 1 and done.stderr.strip() == "error: unknown part 'speed': use bpe, attention, training, generation, int8, continuous, serving, curation, dedup"
 
 
 def test_the_table_marks_what_is_missed_and_escapes_bars(run):
