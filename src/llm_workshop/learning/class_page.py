@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_class_page(path: Path, rows: Sequence[dict], people: Sequence[Progress], items: Sequence[Item], course: Sequence[Unit]) -> Path:
-    body = _people(rows, people, course) + _items(items, {unit.name: unit.label for unit in course})
+    body = _people(rows, people, course) + _items(items, course)
     last = max(progress.updated for progress in people)
     with atomic_write(path) as stream:
         stream.write(page("우리 반의 진도", f"참가자 {len(people)}명 · 마지막 기록 {last[:16].replace('T', ' ')} (UTC)", body))
@@ -48,19 +48,23 @@ def _done(progress: Progress, unit: Unit) -> int:
     return sum(done for done, _ in counts(progress, unit).values())
 
 
-def _items(items: Sequence[Item], labels: dict[str, str]) -> str:
+def _items(items: Sequence[Item], course: Sequence[Unit]) -> str:
+    labels = {unit.name: unit.label for unit in course}
+    wordings = {(unit.name, name): words for unit in course for name, words in zip(unit.questions, unit.wordings)}
     parts = []
     for kind, measure in (("연습 문제", "통과한 비율"), ("퀴즈", "한 번에 맞힌 비율")):
         chosen = [item for item in items if item.kind == kind]
         if not chosen:
             continue
         lines = "".join(
-            f'<tr><td>{escape(labels.get(item.unit, item.unit))}</td><td>{escape(item.name)}</td><td>{_share(item)}</td>'
+            f'<tr><td>{escape(labels.get(item.unit, item.unit))}</td><td>{escape(item.name)}'
+            f'{_wording(wordings.get((item.unit, item.name)))}</td><td>{_share(item)}</td>'
             f'<td class="number">{item.tried}</td><td class="number">{item.solved}</td><td class="number">{item.tries:g}</td></tr>'
             for item in chosen
         )
         parts.append(
-            f'<article><h2>{kind}: 어려운 것부터</h2><div class="table"><table><thead><tr><th>주차</th><th>이름</th>'
+            f'<article><h2>{kind}: 어려운 것부터</h2>'
+            f'<p class="note">해 본 사람이 적은 것은 절반 쪽으로 당겨 놓습니다. 한 사람만 틀린 것이 맨 앞에 오지 않게 하려는 것입니다.</p><div class="table"><table><thead><tr><th>주차</th><th>이름</th>'
             f'<th>{measure}</th><th class="number">해 본 사람</th><th class="number">해결한 사람</th><th class="number">시도 (중앙값)</th>'
             f"</tr></thead><tbody>{lines}</tbody></table></div></article>"
         )
@@ -71,3 +75,7 @@ def _share(item: Item) -> str:
     share = item.share
     kind = "bar hard" if share < 0.5 else "bar"
     return f'{share:.0%}<span class="{kind}" role="img" aria-label="{share:.0%}"><span style="width:{100 * share:.1f}%"></span></span>'
+
+
+def _wording(text: str | None) -> str:
+    return f'<small class="wording">{escape(text)}</small>' if text else ""

@@ -19,6 +19,7 @@ class Unit(NamedTuple):
     steps: tuple[str, ...]  # week03-tokenizer
     exercises: tuple[str, ...]
     questions: tuple[str, ...]
+    wordings: tuple[str, ...] = ()  # how each question begins
 
     @property
     def label(self) -> str:
@@ -39,7 +40,7 @@ def read_course(root: str | Path | None = None) -> list[Unit]:
 
 
 def _read_unit(name: str, folder: Path | None, quiz_file: Path) -> Unit:
-    title, steps, exercises, questions = "", (), (), ()
+    title, steps, exercises, questions, wordings = "", (), (), (), ()
     if folder is not None:
         guide = _read(folder / "README.md")
         scripts = [p.stem for p in sorted(folder.glob("*.py")) if p.stem not in ("exercises", "solutions", "conftest")]
@@ -50,7 +51,8 @@ def _read_unit(name: str, folder: Path | None, quiz_file: Path) -> Unit:
     if quiz_file.is_file():
         quiz = read_quiz(quiz_file)
         title, questions = title or quiz.title, tuple(question.id for question in quiz.questions)
-    return Unit(name, title or name, steps, exercises, questions)
+        wordings = tuple(_beginning(question.question) for question in quiz.questions)
+    return Unit(name, title or name, steps, exercises, questions, wordings)
 
 
 def exercise_names(grader: Path) -> tuple[str, ...]:
@@ -78,6 +80,12 @@ def _as_the_guide_has_them(scripts: list[str], guide: str) -> list[str]:
         return found.start() if found else len(guide)
 
     return sorted(scripts, key=place)
+
+
+def _beginning(text: str, longest: int = 64) -> str:
+    """The first paragraph without its marks, cut at a word."""
+    text = re.sub(r"[`*]", "", " ".join(text.split("\n\n", 1)[0].split()))
+    return text if len(text) <= longest else text[:longest].rsplit(" ", 1)[0] + " …"
 
 
 def _title(guide: str) -> str:

@@ -30,6 +30,7 @@ article > h2:first-child { margin-top: 0; }
 .legend { display: flex; flex-wrap: wrap; gap: 1.2rem; color: var(--soft); font-size: .88rem; }
 .scores, .note { color: var(--soft); font-size: .88rem; }
 tbody th { color: var(--ink); border-bottom-width: 1px; }
+.wording { display: block; color: var(--soft); font-size: .85rem; line-height: 1.5; min-width: 12rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 @media (max-width: 820px) { main { padding: 0 .8rem 3rem; } th, td { padding: .45rem .6rem; } }
 """

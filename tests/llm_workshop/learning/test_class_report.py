@@ -13,7 +13,7 @@ from llm_workshop.learning.progress_view import counts, show_progress, what_next
 
 COURSE = [
     Unit("week01", "환경", ("week01-hello",), (), ()),
-    Unit("week03", "토크나이저", ("week03-tokenizer", "week03-compare"), ("merge", "encode"), ("q1", "q2")),
+    Unit("week03", "토크나이저", ("week03-tokenizer", "week03-compare"), ("merge", "encode"), ("q1", "q2"), ("몇 <바이트>입니까?", "왜?")),
 ]
 
 
@@ -86,7 +86,7 @@ def test_files_that_cannot_be_used_are_named_and_the_rest_is_reported(folder, ca
     rows = list(csv.DictReader((folder / "class-report/participants.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert [(row["이름"], row["실습"], row["연습 문제"], row["퀴즈"]) for row in rows] == [("'=1+1", "1", "1", "0"), ("김하늘", "1", "1", "1")]
     page = (folder / "class-report/class.html").read_text()
-    assert "김하늘" in page and "=1+1" in page and "src=" not in page
+    assert "김하늘" in page and "=1+1" in page and "src=" not in page and "몇 &lt;바이트&gt;입니까?" in page
     for name in ("half.json", "newer.json"):
         (folder / name).unlink()
     assert report_on_class(folder, course=COURSE) == 0, "its own tables are not read as participants"
@@ -161,6 +161,18 @@ def test_the_course_is_read_from_the_checkout(tmp_path):
     )
     assert read_course(tmp_path) == [Unit("week03", "한국어 토크나이저", ("week03-tokenizer", "week03-compare", "week03-apart"), ("merge", "encode"), ())]
     assert exercise_names(lab / "none.py") == ()
+
+
+def test_a_question_begins_without_its_marks_and_ends_at_a_word(tmp_path):
+    quizzes = tmp_path / "workshop" / "quizzes"
+    quizzes.mkdir(parents=True)
+    question = {"type": "short", "answer": ["답"], "explanation": "까닭", "reference": "실습"}
+    (quizzes / "week03.yaml").write_text(json.dumps({"week": 3, "title": "시험", "questions": [
+        {"id": "a", "question": "`BPE`의 **두 번째** 병합은?\n\n- 가나 3번", **question}, {"id": "b", "question": "가나 " * 40, **question},
+    ]}))
+    [unit] = read_course(tmp_path)
+    assert unit.questions == ("a", "b") and unit.wordings[0] == "BPE의 두 번째 병합은?"
+    assert unit.wordings[1].endswith("가나 …") and len(unit.wordings[1]) <= 66
 
 
 def test_this_checkout_has_its_weeks(repository):
