@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from llm_workshop.errors import one_line
 from llm_workshop.learning.check_results import TODO, CheckResult, ExerciseResult, write_results
 from llm_workshop.learning.check_text import show
 from llm_workshop.learning.exercises import GRADER, GradedExercise, exercises_of, lab_of, short_name
@@ -22,9 +23,10 @@ STARTING_SECONDS = 180.0
 _PLUGINS = ("no:cacheprovider", "no:xdist", "no:timeout", "no:faulthandler",
             "llm_workshop.learning.plugin", "llm_workshop.learning.check_plugin")  # fmt: skip
 #: One thread each: the tests are small, and a fork inherits no threads.  No GPU: its driver maps more than the limit.
+#: macOS refuses Objective-C after a fork unless told otherwise.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
                 "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1",
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
+                "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
 
 
 def check(lesson: str, only: str | None = None, results: Path | None = None) -> int:
@@ -40,18 +42,25 @@ def check(lesson: str, only: str | None = None, results: Path | None = None) -> 
 
     Raises:
         ValueError: an unknown lesson or exercise.
-        OSError: there is no ``exercises.py``, or results cannot be written.
+        OSError: there is no ``exercises.py``.
         RuntimeError: the grader itself is broken.
     """
     lab = lab_of(lesson)
     exercise_named(lab, only)
     result = grade(lab, lab / "exercises.py", only)
-    written = write_results(result, results or workspace() / ".workshop" / "checks")
     # An exercise that was not begun is no attempt: its solution stays closed.
     begun = {each.name: (each.passed, len(each.tests)) for each in result.exercises if each.status != TODO}
-    if begun:
-        record_check(result.unit, begun)
+    written: tuple[Path, ...] = ()
+    problem = None
+    try:
+        written = write_results(result, results or workspace() / ".workshop" / "checks")
+        if begun:
+            record_check(result.unit, begun)
+    except (OSError, ValueError) as error:  # what was found is shown all the same
+        problem = error
     show(result, written)
+    if problem is not None:
+        print(f"주의: 결과를 저장하지 못했습니다: {one_line(problem)}", file=sys.stderr)
     return 0 if result.all_passed else 1
 
 

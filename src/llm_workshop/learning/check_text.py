@@ -12,6 +12,21 @@ from llm_workshop.learning.isolation import MAX_OUTPUT, MEGABYTE, MEMORY
 
 _STATUS = {PASSED: "통과", FAILED: "실패", TODO: "아직"}
 MAX_OUTPUT_LINES = 5
+_SIDES = {"Left": "왼쪽", "Right": "오른쪽", "left": "왼쪽", "right": "오른쪽", "one": "1"}
+#: What pytest says when two values differ.
+_COMPARISONS = tuple((re.compile(pattern), korean) for pattern, korean in (
+    (r"At index (\S+) diff: ", "[{0}]에서 다릅니다: "),
+    (r"(Left|Right) contains (one|\d+) more items?(?:, first extra item)?:", "{0}에 {1}개 더 있습니다:"),
+    (r"Extra items in the (left|right) set:", "{0}에만 있는 것:"),
+    (r"Differing items:", "값이 다른 것:"),
+    (r"Common items:", "같은 것:"),
+    (r"comparison failed(?:\. Mismatched elements: (\d+) / (\d+))?:", "어림하여 견주어도 다릅니다:"),
+    (r"Max absolute difference:", "가장 큰 차이:"),
+    (r"Max relative difference:", "가장 큰 상대 차이:"),
+    (r"Index +\| Obtained +\| Expected", "자리 | 나온 값 | 바라는 값"),
+    (r"^( *)Obtained: ", "{0}나온 값: "),
+    (r"^( *)Expected: ", "{0}바라는 값: "),
+))
 
 
 def show(result: CheckResult, files: tuple[Path, ...]) -> None:
@@ -36,8 +51,8 @@ def lines_of(result: CheckResult, files: tuple[Path, ...]) -> list[str]:
         lines.append(f"  {_STATUS[each.status]}  {each.name:<{width}}  {each.passed}/{len(each.tests)}{note}")
         if each.status == FAILED:
             lines += _why(each, status, name)
-    lines += ["", *_total(result), f"자세한 결과: {', '.join(_relative(path) for path in files)}"]
-    return lines
+    lines += ["", *_total(result)]
+    return lines + ([f"자세한 결과: {', '.join(_relative(path) for path in files)}"] if files else [])
 
 
 def broken_line(broken: dict[str, Any], name: str) -> str:
@@ -111,11 +126,21 @@ def _headline(test: dict[str, Any], name: str) -> list[str]:
     if kind in known:
         return [known[kind]]
     if kind == "AssertionError":
-        return ["기대와 다릅니다:", *(f"  {line}" for line in message.splitlines())]
+        side = " (왼쪽이 여러분의 답)" if re.match(r"assert .*submission.* == ", test.get("call", "")) else ""
+        return [f"기대와 다릅니다{side}:", *(f"  {in_korean(line)}" for line in message.splitlines())]
     if kind == "Failed" and message.startswith("DID NOT RAISE"):
         return [f"예외가 나야 하는데 나지 않았습니다: {message.removeprefix('DID NOT RAISE').strip(' <>')}"]
     first, *rest = message.splitlines() or [""]
     return [f"{kind}: {first}", *(f"  {line}" for line in rest)]
+
+
+def in_korean(line: str) -> str:
+    """A line of pytest's comparison of two values in Korean; others stay as they are."""
+    for pattern, korean in _COMPARISONS:
+        if found := pattern.search(line):
+            values = [_SIDES.get(part, part) for part in found.groups()]
+            return line[: found.start()] + korean.format(*values) + line[found.end() :]
+    return line
 
 
 def _total(result: CheckResult) -> list[str]:

@@ -39,8 +39,7 @@ def describe_failure(error: BaseException, file: Path, grader: Path) -> dict[str
     if isinstance(error, MissingExercise):
         facts = {"outcome": "failed", "kind": "missing", "message": str(error)}
         return facts | ({"broken": vars(error.broken)} if error.broken else {})
-    kind = "timeout" if isinstance(error, TimeIsUp) else type(error).__name__
-    facts: dict[str, Any] = {"outcome": "failed", "kind": kind, "message": _message(error)}
+    facts: dict[str, Any] = {"outcome": "failed", "kind": _kind(error), "message": _message(error)}
     frames = [(trace.tb_frame, trace.tb_lineno) for trace in _traces(error.__traceback__)]
     theirs = [(frame, line) for frame, line in frames if frame.f_code.co_filename == str(file)]
     ours = [line for frame, line in frames if frame.f_code.co_filename == str(grader)]
@@ -55,6 +54,15 @@ def describe_failure(error: BaseException, file: Path, grader: Path) -> dict[str
     if ours:
         facts["call"] = linecache.getline(str(grader), ours[-1]).strip()[:MAX_LINE]
     return facts
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, TimeIsUp):
+        return "timeout"
+    # NumPy has a subclass of its own, torch tells it as a RuntimeError.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return "MemoryError"
+    return type(error).__name__
 
 
 def short(value: object) -> str:

@@ -54,7 +54,7 @@ def workspace(tmp_path, monkeypatch):
 DISASTERS = {
     "right": ("return x ** 2", "passed", []),
     "undone": ("raise NotImplementedError", "todo", ["아직 하지 않은 문제"]),
-    "wrong": ("return x + x", "failed", ["> assert submission.wrong(given) == 9", "기대와 다릅니다:", "assert 6 == 9", "where 6 = wrong(3)"]),
+    "wrong": ("return x + x", "failed", ["> assert submission.wrong(given) == 9", "기대와 다릅니다 (왼쪽이 여러분의 답):", "assert 6 == 9", "where 6 = wrong(3)"]),
     "raises": ("return [1, 2][x]", "failed", ["IndexError: list index out of range", "(raises)  return [1, 2][x]", "x = 3"]),
     "syntax": ("return (x", "failed", ["[syntax]  파이썬 문법에 맞지 않습니다 ('(' was never closed)"]),
     "endless": ("while True: y = x", "failed", ["2초가 넘어 멈추었습니다", "(endless)  while True: y = x", "y = 3"]),
@@ -146,6 +146,49 @@ def test_not_graded(submission):
     assert "예외가 나야 하는데 나지 않았습니다" in "\n".join(lines_of(result, ()))
 
 
+TORCH = """
+import numpy
+import torch
+
+@exercise("works", hint="힌트")
+def test_works(submission):
+    assert submission.works(3) == 9
+
+@exercise("hoards", hint="힌트")
+def test_hoards(submission):
+    assert submission.hoards(3) == 9
+
+@exercise("wrong", hint="힌트")
+def test_wrong(submission):
+    assert submission.wrong(3) == [1, 2, 3]
+
+@exercise("near", hint="힌트")
+def test_near(submission):
+    assert submission.near(3) == pytest.approx([1.0, 2.0])
+
+@exercise("keys", hint="힌트")
+def test_keys(submission):
+    assert submission.keys(3) == {"a": 1, "b": 2}
+"""
+
+
+def test_torch_works_in_the_children_and_differences_are_told_in_korean(workspace):
+    functions = {
+        "works": "w = torch.ones(64, 64, requires_grad=True); (w @ w).sum().backward(); return int(w.grad[0, 0]) // 128 * 9",
+        "hoards": "weights = torch.ones(100, 100); return torch.zeros(1 << 30).sum()",
+        "wrong": "return [1, 5, 3, 4]",
+        "near": "return [1.0, 2.1]",
+        "keys": "return {'a': 3, 'c': 2}",
+    }
+    lab = write_lab(workspace, functions, top="import torch\n\n\n", grader=TORCH)
+    result = grade(lab, lab / "exercises.py")
+    assert {each.name: each.status for each in result.exercises} == dict.fromkeys(functions, "failed") | {"works": "passed"}
+    text = "\n".join(lines_of(result, ()))
+    for words in ("메모리를 너무 많이 썼습니다", "weights = Tensor(shape=(100, 100), dtype=torch.float32)",
+                  "[1]에서 다릅니다: 5 != 2", "왼쪽에 1개 더 있습니다: 4", "바라는 값", "값이 다른 것:", "오른쪽에 1개 더 있습니다:"):
+        assert words in text, text
+
+
 def test_one_timeout_is_enough_for_an_exercise(workspace):
     one = '\n@exercise("endless", hint="힌트", seconds=0.5)\ndef test_{}(submission):\n    assert submission.endless(3) == 1\n'
     lab = write_lab(workspace, {"endless": "while True: pass"}, grader="".join(map(one.format, "abc")))
@@ -186,6 +229,15 @@ def test_results_attempts_and_exit_codes(workspace, capsys):
     assert solution("week3", "undone") == 1
     assert "make week3-check EX=undone" in capsys.readouterr().out
     assert solution("week3", "undone", force=True) == 0
+
+
+def test_what_cannot_be_kept_is_shown_all_the_same(workspace, capsys):
+    write_lab(workspace, {"right": "return x * x"})
+    (workspace / ".workshop").write_text("a file where a folder should be")
+    assert check("week3") == 0
+    said = capsys.readouterr()
+    assert "시험 1개 가운데 1개 통과" in said.out and "자세한 결과" not in said.out
+    assert said.err.startswith("주의: 결과를 저장하지 못했습니다: ") and len(said.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("work", "words"), [
