@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_workshop.learning.exercises import GRADER, exercises_of
 from llm_workshop.learning.quiz import known_quizzes, read_quiz
 from llm_workshop.workspace import workspace
 
@@ -28,7 +28,7 @@ class Unit(NamedTuple):
 
 
 def read_course(root: str | Path | None = None) -> list[Unit]:
-    """Weeks, then chapters.  ValueError for a quiz that cannot be read."""
+    """Weeks, then chapters.  ValueError for a quiz or a grader that cannot be read."""
     root = Path(root or workspace())
     folders = {folder.name.split("_")[0]: folder for folder in sorted(root.glob("labs/*_*")) if folder.is_dir()}
     quizzes = root / "workshop" / "quizzes"
@@ -47,25 +47,13 @@ def _read_unit(name: str, folder: Path | None, quiz_file: Path) -> Unit:
         scripts = _as_the_guide_has_them([s for s in scripts if not s.startswith(("test_", "_"))], guide)
         steps = tuple(f"{name}-{script}" for script in scripts)
         title = _title(guide)
-        exercises = exercise_names(folder / "test_exercises.py")
+        if (folder / GRADER).is_file():
+            exercises = tuple(exercise.name for exercise in exercises_of(folder))
     if quiz_file.is_file():
         quiz = read_quiz(quiz_file)
         title, questions = title or quiz.title, tuple(question.id for question in quiz.questions)
         wordings = tuple(_beginning(question.question) for question in quiz.questions)
     return Unit(name, title or name, steps, exercises, questions, wordings)
-
-
-def exercise_names(grader: Path) -> tuple[str, ...]:
-    """The exercises that a grader names with ``@exercise("name", ...)``, in order; read, not run."""
-    if not grader.is_file():
-        return ()
-    names: dict[str, None] = {}
-    for node in ast.walk(ast.parse(grader.read_text(encoding="utf-8"))):
-        for mark in getattr(node, "decorator_list", ()):
-            called = isinstance(mark, ast.Call) and getattr(mark.func, "id", getattr(mark.func, "attr", None)) == "exercise"
-            if called and mark.args and isinstance(mark.args[0], ast.Constant):
-                names[str(mark.args[0].value)] = None
-    return tuple(names)
 
 
 def _read(guide: Path) -> str:

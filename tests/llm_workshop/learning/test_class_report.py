@@ -6,7 +6,7 @@ import json
 import pytest
 
 from llm_workshop.learning.class_report import Item, items_of, read_class, report_on_class, write_csv
-from llm_workshop.learning.course import Unit, exercise_names, read_course
+from llm_workshop.learning.course import Unit, read_course
 from llm_workshop.learning.progress import record_answer, record_check, record_step
 from llm_workshop.learning.progress_store import ProgressStore
 from llm_workshop.learning.progress_view import counts, show_progress, what_next, write_progress_page
@@ -156,11 +156,10 @@ def test_the_course_is_read_from_the_checkout(tmp_path):
     (lab / "test_exercises.py").write_text(
         "raise SystemExit('read, not run')\n"
         "@exercise('merge', hint='…')\ndef test_a(submission): ...\n"
-        "@grading.exercise('encode', hint='…')\ndef test_b(submission): ...\n"
+        "@exercise('encode', hint='…')\ndef test_b(submission): ...\n"
         "@exercise('merge', hint='…')\ndef test_c(submission): ...\n"
     )
     assert read_course(tmp_path) == [Unit("week03", "한국어 토크나이저", ("week03-tokenizer", "week03-compare", "week03-apart"), ("merge", "encode"), ())]
-    assert exercise_names(lab / "none.py") == ()
 
 
 def test_a_question_begins_without_its_marks_and_ends_at_a_word(tmp_path):

@@ -83,6 +83,19 @@ def test_what_cannot_be_an_answer_is_asked_again_and_not_counted(store, quiz):
     assert store.read().questions["week03"]["one"].tries == 1
 
 
+def test_ctrl_c_keeps_what_was_answered(store, quiz):
+    typed = iter(["2"])
+
+    def read_line(prompt):
+        if line := next(typed, None):
+            return line
+        raise KeyboardInterrupt
+
+    out = io.StringIO()
+    ask_all(QuizSession(quiz, store), Console(file=out, width=80), read_line)
+    assert "여기까지 저장했습니다. 남은 문제 2개" in out.getvalue() and QuizSession(quiz, store).score() == (1, 3)
+
+
 def test_restart_forgets_the_answers_and_keeps_the_history(store, quiz):
     talk(QuizSession(quiz, store), "2", "7", "가", "나")
     session = QuizSession(quiz, store, restart=True)
