@@ -212,6 +212,15 @@ inside() {
 }
 check "make doctor finds no problem and the front door's tests pass inside" inside
 
+graded() {
+    if user env DOCKER_RUN_OPTIONS="--network none" make week3-check RUN=docker; then return 1; fi # nothing is done yet
+    user cp labs/week03_tokenizers/solutions.py labs/week03_tokenizers/exercises.py
+    user env DOCKER_RUN_OPTIONS="--network none" make week3-check EX=merge RUN=docker
+    user make week3-solution EX=merge RUN=docker | grep "^def merge"
+    [ "$(stat --format %u .workshop/checks/week03.json)" = "$test_uid" ]
+}
+check "exercises are graded in the container, their results are the participant's" graded
+
 # --- services ---------------------------------------------------------------------------------------------------
 export CHAT_PORT=$page_port JUPYTER_PORT=$jupyter_port JUPYTER_TOKEN=test-token-$RANDOM SCALE=smoke
 check "compose file is valid" user env DEVICE=cpu docker/compose.sh config --quiet
