@@ -26,6 +26,8 @@ _UTF8_HANGUL = re.compile(f"[\u00ea-\u00ed][{_CONTINUATION}][{_CONTINUATION} ]")
 _UTF8_RUN = re.compile(f"(?:[\u00c2-\u00f4][{_CONTINUATION}]{{1,3}})+")
 _EUC_KR_RUN = re.compile("[\u00b0-\u00c8][\u00a1-\u00fe](?:[\u00a1-\u00fe]{2})*")
 
+_LEAST = 3  # any two accented letters are a syllable of cp949: "°À" is no Korean yet
+_LINE_ENDS = {ord(c): "\n" for c in "\r\v\f"}
 _MAX_LAYERS = 4  # text that was wrongly decoded, saved and wrongly decoded again
 
 
@@ -63,9 +65,13 @@ def _read_again(text: str) -> str | None:
             new = data.decode(encoding)
         except UnicodeDecodeError:
             continue
+        if encoding == "utf-8" and _UTF8_HANGUL.search(new):
+            return new  # one layer of two
         after = counts(new)
         strange = after[RARE_HANGUL] + after[HAN] + after[ACCENTED]
         beyond_ascii = sum(c > "\x7f" for c in new)
+        if encoding == "cp949" and after[HANGUL] < _LEAST:
+            continue
         if after[HANGUL] > 4 * strange and 2 * after[HANGUL] > beyond_ascii and after[HANGUL] > after[LATIN] / 20:
             return new
     return None
@@ -85,6 +91,8 @@ def _repair_line(line: str) -> str:
 
 def repair(text: str) -> str:
     """The text as it was meant, where all of it or whole lines can be decoded again; otherwise as it is."""
+    if not text.isprintable():
+        text = text.replace("\r\n", "\n").translate(_LINE_ENDS)
     for _ in range(_MAX_LAYERS):
         new = _read_again(text)
         if new is None:

@@ -19,6 +19,7 @@ MODULES: tuple[str, ...] = (
     "quality",
     "personal",
     "hate",
+    "naive",
 )
 
 

@@ -19,7 +19,7 @@ _MARKS = "!?.,~…·♡♥;^"  # not ★, which counts: ★★★★☆
 _CALLS = "하호헤히흐허후와우오아으어이크키케쿠앙잉엉"  # 하하하하, 아아아아
 _RULES = "-=_*─━~"
 # ~~~~ and ^^^^ at the start of a line underline a heading
-_MARK_RUN = re.compile(f"((?<=[^\\s#])[~^]|[{re.escape(_MARKS.replace('~', '').replace('^', ''))}])\\1+")
+_MARK_RUN = re.compile(f"((?<=[^\\s#~^])[~^]|[{re.escape(_MARKS.replace('~', '').replace('^', ''))}])\\1+")
 _CALL_RUN = re.compile(f"([{_CALLS}])\\1{{3,}}")
 _RULE_RUN = re.compile(f"([{re.escape(_RULES)}])\\1{{30,}}")
 _SIGNS = tuple(c * 4 for c in _CALLS)

@@ -1,0 +1,87 @@
+"""What holds for all rules: they never fail, a second time changes nothing, and recipes may name them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llm_workshop.corpora.sample import generate
+from llm_workshop.curation.recipe import load_recipe
+from llm_workshop.curation.step import Drop
+from llm_workshop.curation.steps import steps_by_name
+from llm_workshop.curation.steps.naive import NaiveWipe
+
+RULES = (
+    "mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace", "length", "language", "hangul_ratio", "gibberish",
+    "symbols", "repeated_lines", "repeated_ngrams", "spacing", "particles", "truncated", "naive_wipe",
+)  # fmt: skip
+#: in the order of the recipe; those of other kinds (models, personal data) have tests of their own
+CLEANING = ("mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace")
+#: characters and pieces that rules look for, more often than chance would bring them
+PIECES = st.sampled_from(
+    "<p> </p> <br> <b </div> <!-- & &amp; &lt; &#44032; &nbsp; ` ``` | > ⓒ ㅋ ㅋㅋㅋㅋ !!!! ~ . … \u200b \u200d \ufeff \u00ad \u00a0 "
+    "\u3000 Ａ ￥ ﾡ ￂ \u1100 \u1161 \u11a8 e\u0301 ê ° ¥ ë°¥ ¹ä \ufffd \ud800 😀 \U0001f468\u200d\U0001f469 로그인 회원가입 무단 전재 금지 가나다. "
+    "\x00 \x85 \r \n \t 1 12 한글 Ünï 漢字 あ \\".split(" ")
+) | st.sampled_from([" ", "\n", "  ", "\n\n\n", "\r\n"])  # fmt: skip
+TEXTS = st.text(max_size=60) | st.lists(PIECES | st.text(alphabet=st.characters(), max_size=3), max_size=30).map("".join)
+SURROGATES = st.text(alphabet=st.characters(categories=("Cs", "Lo", "Mn", "Zs", "Cc")), max_size=30)
+
+
+def clean(text: str) -> str | Drop:
+    steps = steps_by_name()
+    for name in CLEANING:
+        text = steps[name]()(text, {})
+        if isinstance(text, Drop):
+            break
+    return text
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_text_makes_a_rule_fail(name):
+    step = steps_by_name()[name]()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(TEXTS | SURROGATES)
+    def run(text):
+        result = step(text, {})
+        assert isinstance(result, (str, Drop))
+        if isinstance(result, Drop):
+            assert result.reason and " " not in result.reason
+
+    run()
+    for text in ("", " ", "\n", "가", "a" * 100_000, "<" * 10_000, "&" * 10_000, "ㅋ" * 50_000, "|" * 10_000 + "\n" * 10_000):
+        assert isinstance(step(text, {}), (str, Drop))
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(TEXTS | SURROGATES)
+def test_cleaning_twice_is_cleaning_once(text):
+    once = clean(text)
+    if isinstance(once, Drop):
+        return
+    assert clean(once) == once or isinstance(clean(once), Drop)
+    assert unicodedata.is_normalized("NFC", once)
+    assert once == once.strip()
+    once.encode()  # no lone surrogate is left
+    assert not set(once) & set("\u200b\ufeff\u00ad\u00a0\r\x00")
+
+
+def test_clean_documents_come_out_as_they_are():
+    for document in generate(0.3, seed=4_321):
+        assert clean(document.text) == document.text
+
+
+def test_the_recipe_uses_these_rules_in_order():
+    names = [step.name for step in load_recipe("korean").steps]
+    assert [name for name in names if name in CLEANING] == list(CLEANING)
+    assert set(RULES) - {"naive_wipe"} <= set(names)
+    assert "naive_wipe" not in names
+    assert names.index("mojibake") < names.index("unicode") < names.index("html") < names.index("length")
+
+
+def test_the_naive_rule_does_what_it_is_blamed_for():
+    assert NaiveWipe()("“-2.5도입니다.” 하고 말했다!", {}) == "25도입니다 하고 말했다"
+    assert NaiveWipe()("로그인 | 회원가입", {}) == "로그인  회원가입"

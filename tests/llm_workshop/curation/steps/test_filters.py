@@ -1,0 +1,135 @@
+"""Whole texts kept and dropped."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llm_workshop.curation.characters import counts, has_run
+from llm_workshop.curation.spacing import end_score, learn, spacing_of, unknown_share
+from llm_workshop.curation.step import Drop
+from llm_workshop.curation.steps.filters import (
+    Gibberish,
+    HangulRatio,
+    Length,
+    Particles,
+    RepeatedLines,
+    RepeatedNgrams,
+    SpacingFault,
+    Symbols,
+)
+
+TEXT = (
+    "아침에 일어나 창문을 여니 밤새 내린 눈이 마당을 하얗게 덮고 있었다. 동생은 장갑도 끼지 않고 뛰어나가 눈사람을 만들기 시작했다. "
+    "나는 부엌에서 따뜻한 보리차를 끓이며 그 모습을 오래 바라보았다. 할머니께서는 눈이 많이 오면 이듬해 농사가 잘된다고 말씀하셨다."
+)
+ALL = (Length(), HangulRatio(), Symbols(), Gibberish(), RepeatedLines(), RepeatedNgrams(), Particles(), SpacingFault())
+
+
+@pytest.mark.parametrize("step", ALL, ids=lambda step: step.name)
+def test_good_text_passes_as_the_same_object(step):
+    assert step(TEXT, {}) is TEXT
+
+
+@pytest.mark.parametrize(
+    ("step", "text", "reason", "detail"),
+    [
+        (Length(minimum=5), "네 글자", "too_short", "4 < 5"),
+        (Length(minimum=0, maximum=3), "네 글자", "too_long", "4 > 3"),
+        (HangulRatio(minimum=0.5), "한글 and English words", "little_hangul", "0.12 < 0.5"),  # 2 of 17 letters
+        (HangulRatio(minimum=0.0), "12 34", "little_hangul", "0.00 < 0.0"),
+        (Symbols(symbols=0.5), "가나!!!!", "symbols", "0.67 > 0.5"),
+        (Symbols(digits=0.5), "가나 1234", "digits", "0.67 > 0.5"),
+        (Gibberish(), "ㅁㄴㅇㄹ ㅂㅈㄷㄱ 가나다라", "jamo", "0.67 > 0.4"),
+        (RepeatedLines(minimum_lines=4), "가나다\n가나다\n라마바\n가나다", "lines", "0.50 > 0.3"),
+        (RepeatedNgrams(), "사과 " * 10, "one_phrase", "1 of 10 words"),
+    ],
+)
+def test_drops_name_their_figure(step, text, reason, detail):
+    assert step(text, {}) == Drop(reason, detail)
+
+
+def test_random_syllables_are_gibberish_and_new_words_are_not():
+    rng = random.Random(3)
+    noise = " ".join("".join(chr(0xAC00 + rng.randrange(11172)) for _ in range(3)) for _ in range(20))
+    assert isinstance(Gibberish()(noise, {}), Drop)
+    assert Gibberish()(TEXT + " 뷁 햏자 됬다", {}) == TEXT + " 뷁 햏자 됬다"
+    assert unknown_share("가나다") == 0.0
+
+
+def test_code_does_not_count_as_letters_of_prose():
+    code = "```python\nfor name in names:\n    print(name.upper(), len(name))\n```\n"
+    assert HangulRatio()(f"이름을 크게 쓰는 보기입니다.\n{code}", {}) == f"이름을 크게 쓰는 보기입니다.\n{code}"
+    assert isinstance(HangulRatio()(code.replace("```", ""), {}), Drop)
+
+
+def test_lines_of_code_may_repeat():
+    text = "설명이다.\n" + "}\n" * 30
+    assert RepeatedLines()(text, {}) == text
+    lines = "\n".join(["같은 말을 또 한다."] * 6 + [f"{i}번째 다른 말" for i in range(6)])
+    assert RepeatedLines()(lines, {}) == Drop("lines", "0.48 > 0.3")  # 55 of 114 characters
+
+
+def test_one_phrase_among_others():
+    words = [f"낱말{i}" for i in range(40)]
+    assert RepeatedNgrams()(" ".join(words * 1), {}) == " ".join(words)
+    advert = " ".join(["지금 바로 주문하세요"] * 15 + words)
+    assert RepeatedNgrams()(advert, {}).reason.startswith("top_")
+    twice = " ".join(words * 2)  # every run of five words comes twice
+    assert RepeatedNgrams()(twice, {}).reason == "repeated_5_grams"
+
+
+def test_lists_of_key_words_have_no_particles():
+    keywords = "여행 맛집 주말 서울 부산 제주 호텔 예약 세일 할인 항공권 렌터카 숙소 펜션 리조트 해변 산책 카페 축제 사진 명소 일정"
+    assert isinstance(Particles()(keywords, {}), Drop)
+    assert Particles(minimum_words=30)(keywords, {}) == keywords
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (TEXT.replace(" ", ""), "none"),
+        (" ".join(TEXT.replace(" ", "")), "every_syllable"),
+        ("아침 에일어나 창 문을여 니밤새내 린눈이 마당 을하얗게덮고 있 었다. 동생은장 갑도끼지않고뛰어 나가 눈사람 을만들기시작했 다.", "scattered"),
+    ],
+)
+def test_broken_spacing_is_seen(text, reason):
+    assert SpacingFault()(text, {}).reason == reason
+
+
+def test_a_little_bad_spacing_in_a_long_text_is_no_reason():
+    text = TEXT * 5 + " 그럴수 있다. 할것이다."
+    assert SpacingFault()(text, {}) == text
+
+
+def test_the_model_of_spaces():
+    assert end_score("를") > 1 > -2 > end_score("었")
+    good, bad = spacing_of("나는 학교에 갔다"), spacing_of("나 는학 교에갔 다")
+    assert (good.gaps, good.spaces) == (6, 2) and (bad.gaps, bad.spaces) == (6, 3)
+    assert good.scattered < 0 < bad.scattered
+    assert spacing_of("").gaps == spacing_of("a").gaps == spacing_of("abc  def").gaps == 0
+
+
+def test_learning_the_model():
+    bias, table = learn(["가나 가나 가나 가나 가나"] * 10, least=1)
+    assert bias == pytest.approx(-0.2231, abs=1e-3)  # log(40 spaces / 50 pairs)
+    assert table["나"][0] > 1 > -1 > table["가"][0]  # 나 ends words, 가 begins them
+    assert table["가"][1] > 1 > -1 > table["나"][1]
+    with pytest.raises(ValueError, match="nothing to learn spacing from"):
+        learn(["abc"])
+
+
+def test_counts_of_classes():
+    from llm_workshop.curation import characters as c
+
+    found = counts("가뷁ㅋa é1!×漢あ\u200b\u00a0\x00\u1100Ａ😀\ufffd\ud800")
+    expected = {c.HANGUL: 1, c.RARE_HANGUL: 1, c.JAMO: 1, c.LATIN: 1, c.SPACE: 1, c.ACCENTED: 1, c.DIGIT: 1, c.PUNCTUATION: 1}
+    expected |= {c.SYMBOL: 1, c.HAN: 1, c.KANA: 1, c.INVISIBLE: 1, c.ODD_SPACE: 1, c.CONTROL: 1, c.CONJOINING: 1, c.WIDE: 1}
+    expected |= {c.SURROGATE: 3, c.REPLACEMENT: 1}
+    assert {kind: n for kind, n in enumerate(found) if n} == expected
+    assert len(c.ks_x_1001_syllables()) == 2350
+
+
+def test_runs():
+    assert has_run("가나나나", 3) and not has_run("가나나나", 4) and not has_run("", 2)
