@@ -1,0 +1,53 @@
+"""How the labs are run in tests: the sizes, and what must have been run before."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_workshop.serving.triton.installation import find_installation
+
+SMALL = ("corpus.megabytes=0.4", "tokenizer.vocab_size=600")
+RAW = ("curation.megabytes=0.2", "curation.shard_megabytes=0.06")
+RUNS = {
+    "labs/week01_environment/setup.py": (),
+    "labs/week01_environment/hello.py": (),
+    "labs/week01_environment/lifecycle.py": (),
+    "labs/week01_environment/tools.py": (),
+    "labs/week02_curation/collect.py": RAW,
+    "labs/week02_curation/clean.py": RAW,
+    "labs/week02_curation/dedup.py": RAW,
+    "labs/week02_curation/report.py": RAW,
+    "labs/week03_tokenizers/tokenizer.py": SMALL,
+    "labs/week04_architectures/attention.py": SMALL,
+    "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),
+    "labs/week05_pretraining/pretrain.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
+    ),
+    "labs/week04_architectures/compare.py": (
+        *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
+        "compare.tokens=1500", "compare.decode_contexts=32,128",
+    ),
+    "labs/week08_serving/export.py": ("quantize.eval_tokens=600", "quantize.calibration_tokens=300"),
+    "labs/week08_serving/quantize.py": (
+        "quantize.eval_tokens=600", "quantize.calibration_tokens=300", "quantize.group_size=16",
+        "quantize.methods=int8,int8-head,smoothquant,int4,awq-int4,gptq-int3,bnb-nf4,torchao-int8",
+    ),
+    "labs/week08_serving/loadtest.py": (
+        "loadtest.clients=1,3", "loadtest.requests=8", "loadtest.prompt_tokens=12", "loadtest.max_new_tokens=8", "loadtest.soak_seconds=0",
+    ),
+}
+AFTER = {
+    "labs/week08_serving/loadtest.py": "labs/week05_pretraining/pretrain.py",
+    "labs/week08_serving/quantize.py": "labs/week05_pretraining/pretrain.py",
+    "labs/week08_serving/export.py": "labs/week05_pretraining/pretrain.py",
+}
+"""Labs that take up what another has left."""
+NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)
+
+
+def skip_without_triton() -> None:
+    """Skip the test, with the reason, where there is no Triton server."""
+    try:
+        find_installation()
+    except ValueError as problem:
+        pytest.skip(str(problem))
