@@ -100,6 +100,7 @@ CSS = f"""
 .prose pre {{ background: var(--code); border-radius: 10px; padding: .9rem 1rem; overflow-x: auto; line-height: 1.6; }}
 .prose pre code {{ background: none; padding: 0; white-space: pre; }}
 .prose .table {{ overflow-x: auto; }} .prose table {{ border-collapse: collapse; font-size: .95rem; }}
+.prose :is(table, tr) {{ border: 0 !important; }}
 .prose :is(th, td) {{ border: 0 !important; border-bottom: 1px solid var(--line) !important; padding: .35rem .9rem; text-align: left; }}
 .mark {{ font-weight: 700; font-size: 1.05rem; }} .good {{ color: var(--good) !important; }} .bad {{ color: var(--bad) !important; }}
 .before {{ font-size: .9rem; }}
