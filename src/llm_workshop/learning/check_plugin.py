@@ -61,8 +61,10 @@ class _Check:
         self._write(loading=[vars(each) for each in self._find_broken()])
 
     def _write(self, **result: Any) -> None:
-        with open(self.results, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(result, ensure_ascii=False) + "\n")
+        # Lone surrogates, which a message may hold, are in no UTF-8 file.
+        line = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
+        with open(self.results, "ab") as stream:
+            stream.write(line + b"\n")
 
     def _find_broken(self) -> list[Broken]:
         """Load the file in children until one comes to its end; statements that end a child are left out."""

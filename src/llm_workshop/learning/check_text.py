@@ -12,6 +12,7 @@ from llm_workshop.learning.isolation import MAX_OUTPUT, MEGABYTE, MEMORY
 
 _STATUS = {PASSED: "통과", FAILED: "실패", TODO: "아직"}
 MAX_OUTPUT_LINES = 5
+_CONTROL = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f]")
 _SIDES = {"Left": "왼쪽", "Right": "오른쪽", "left": "왼쪽", "right": "오른쪽", "one": "1"}
 #: What pytest says when two values differ.
 _COMPARISONS = tuple((re.compile(pattern), korean) for pattern, korean in (
@@ -30,8 +31,8 @@ _COMPARISONS = tuple((re.compile(pattern), korean) for pattern, korean in (
 
 
 def show(result: CheckResult, files: tuple[Path, ...]) -> None:
-    """Print the result."""
-    print("\n".join(lines_of(result, files)), flush=True)
+    """Print the result; control characters of the participant's messages do nothing to the terminal."""
+    print("\n".join(_CONTROL.sub("\ufffd", line) for line in lines_of(result, files)), flush=True)
 
 
 def lines_of(result: CheckResult, files: tuple[Path, ...]) -> list[str]:

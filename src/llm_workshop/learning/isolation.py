@@ -278,5 +278,6 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         _refuse_processes()
     if event in _NAMES or (event == "socket.__new__" and arguments[1] != socket.AF_UNIX):
         raise PermissionError("채점할 때는 네트워크를 쓸 수 없습니다")
-    if event == "open" and isinstance(arguments[0], str) and os.path.basename(arguments[0]) == "solutions.py":
+    # "solutions.": also what Python has compiled of it.
+    if event == "open" and isinstance(arguments[0], str) and os.path.basename(arguments[0]).startswith("solutions."):
         raise PermissionError("채점할 때는 solutions.py를 읽을 수 없습니다")

@@ -231,6 +231,22 @@ def test_results_attempts_and_exit_codes(workspace, capsys):
     assert solution("week3", "undone", force=True) == 0
 
 
+def test_odd_characters_harm_neither_files_nor_terminal(workspace, capsys):
+    write_lab(workspace, {"odd": "print('\\x1b[2J\\x07'); raise ValueError('\\ud800 \\0 \\x1b[31m 가')", "same": "return '\\ud800'"})
+    assert check("week3") == 1
+    out = capsys.readouterr().out
+    assert "가" in out and not set(out) & {"\x1b", "\0", "\x07", "\ud800"}
+    ElementTree.parse(workspace / ".workshop/checks/week03.xml")
+    json.loads((workspace / ".workshop/checks/week03.json").read_text(encoding="utf-8"))
+
+
+def test_compiled_solutions_stay_closed(workspace):
+    lab = write_lab(workspace, {"cheats": "import sys; sys.path.insert(0, __file__.rsplit('/', 1)[0]); import solutions; return solutions.cheats(x)"})
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(lab)], check=True)
+    (exercise,) = grade(lab, lab / "exercises.py").exercises
+    assert exercise.tests[0]["kind"] == "PermissionError"
+
+
 def test_what_cannot_be_kept_is_shown_all_the_same(workspace, capsys):
     write_lab(workspace, {"right": "return x * x"})
     (workspace / ".workshop").write_text("a file where a folder should be")
