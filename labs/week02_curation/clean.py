@@ -41,6 +41,8 @@ artifacts = Artifacts(settings)
 report = Report(artifacts, "week02-clean", "2주차: 글 다듬기")
 raw = build_raw(artifacts)
 recipe = load_recipe(settings.curation.recipe)
+for step in recipe.steps:
+    step.start()  # 모델을 쓰는 규칙은 여기서 읽습니다(처음이면 표본으로 몇 초 동안 배웁니다).
 
 
 def try_rule(name: str, text: str, **options) -> str:
@@ -68,7 +70,7 @@ rows = []
 for name, (plain, twin) in twins.items():
     fixed = try_rule("unicode", twin)
     rows.append({"흠": name, "보이는 글": twin, "글자 수": len(twin), "고친 글": fixed, "고친 뒤 글자 수": len(fixed)})
-    print(f"{name:10} {len(twin):2}자 → {len(fixed)}자  {fixed}  '{plain}'과 같은가: {fixed == plain}")
+    print(f"{name:10} {len(twin):2}자 → {len(fixed)}자  {fixed}  고친 글 = '{plain}': {fixed == plain}")
 report.table(rows)
 
 # %% [markdown]
@@ -140,7 +142,7 @@ report.section("5. 개인정보를 가린다")
 private = [
     "문의는 010-0123-4567 또는 hong@example.com으로 주세요.",
     "주민번호 800101-1980000 확인 부탁드립니다.",
-    "주민번호처럼 생긴 주문 번호 800101-1980001은 그대로 둡니다.",
+    "주문 번호 800101-1980001은 자릿수만 같으므로 그대로 둡니다.",
     "버전 10.0.22621.2506을 설치하고 2026-11-21에 다시 보세요.",
 ]
 rows = [{"글": text, "가린 글": try_rule("personal_data", text)} for text in private]
