@@ -106,12 +106,23 @@ class Mojibake(Step):
         lost = found[REPLACEMENT]
         if lost and lost > self.maximum * len(text):
             return Drop("lost_characters", f"{lost}/{len(text)}")
-        repaired = normalise(repair(text)) if looks_decoded_wrongly(text, found) else text
-        if repaired is not text and repaired != text:
-            tags["mojibake"] = "repaired"
+        repaired = self._repaired(text, tags) if looks_decoded_wrongly(text, found) else text
         if looks_decoded_wrongly(repaired, counts(repaired), strict=True):
             return Drop("wrong_encoding", repaired[:20])
         return repaired.replace("\ufffd", "") if lost else repaired
+
+    @staticmethod
+    def _repaired(text: str, tags: dict[str, Any]) -> str:
+        """Repaired and normalised until neither changes anything: bytes may hide behind invisible characters."""
+        for _ in range(4):
+            new = repair(text)
+            if new != text:
+                tags["mojibake"] = "repaired"
+            new = normalise(new)
+            if new == text:
+                break
+            text = new
+        return text
 
 
 STEPS = (Mojibake, UnicodeForm)
