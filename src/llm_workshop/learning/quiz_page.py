@@ -13,7 +13,8 @@ import gradio as gr
 
 from llm_workshop.learning import quiz_words as words
 from llm_workshop.learning.progress_store import ProgressStore
-from llm_workshop.learning.quiz import Answer, Question, Quiz
+from llm_workshop.learning.question import Answer, Question
+from llm_workshop.learning.quiz import Quiz
 from llm_workshop.learning.quiz_session import QuizSession
 from llm_workshop.serving import look
 from llm_workshop.serving.serve import try_to_listen

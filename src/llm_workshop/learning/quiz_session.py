@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from llm_workshop.learning.progress import record_answer, record_score
 from llm_workshop.learning.progress_store import ProgressStore
-from llm_workshop.learning.quiz import Answer, Question, Quiz
+from llm_workshop.learning.question import Answer, Question
+from llm_workshop.learning.quiz import Quiz
 from scratch_llm.io import atomic_write
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from llm_workshop.learning.quiz import Answer, Question, Quiz
+from llm_workshop.learning.question import Answer, Question
+from llm_workshop.learning.quiz import Quiz
 from llm_workshop.learning.quiz_session import QuizSession
 
 STOP, SKIP = ":q", ":s"

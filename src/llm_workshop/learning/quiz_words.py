@@ -6,7 +6,8 @@ import re
 from functools import cache
 from html import escape
 
-from llm_workshop.learning.quiz import Question, Quiz
+from llm_workshop.learning.question import Question
+from llm_workshop.learning.quiz import Quiz
 from llm_workshop.learning.quiz_session import QuizSession
 from llm_workshop.report.style import MONO_STACK
 

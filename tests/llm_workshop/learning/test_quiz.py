@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_workshop.learning.quiz import Quiz, known_quizzes, load_quiz, plain, read_quiz
+from llm_workshop.learning.question import plain
+from llm_workshop.learning.quiz import Quiz, known_quizzes, load_quiz, read_quiz
 
 COMMON = {"question": "무엇입니까?", "explanation": "그러니까요.", "reference": "실습"}
 KINDS = {
