@@ -14,6 +14,7 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.corpora.document import Document
 from llm_workshop.corpora.sample.generator import generate
 from llm_workshop.curation.lines import Broken
+from llm_workshop.curation.pipeline import naming_a_full_disk
 from llm_workshop.curation.shards import raw_name
 from llm_workshop.curation.sources import Source
 from llm_workshop.progress import progress_bar
@@ -44,7 +45,7 @@ def build_raw(artifacts: Artifacts, force: bool | None = None) -> Path:
     }  # fmt: skip
     if artifacts.skip_if_current("raw", used, force=force):
         return artifacts.path("raw")
-    with artifacts.write_stage("raw", used) as stage:
+    with naming_a_full_disk(artifacts.root), artifacts.write_stage("raw", used) as stage:
         seen = _Intake(stage.folder, settings.curation.broken_share)
         try:
             size = int(settings.curation.shard_megabytes * MEGABYTE)

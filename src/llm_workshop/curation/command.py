@@ -30,9 +30,7 @@ def add_curate_options(parser: argparse.ArgumentParser) -> None:
 def curate(options: argparse.Namespace) -> int:
     """Collect, clean, deduplicate, and write the data card; finished parts are not done again."""
     from llm_workshop.curation.card import add_data_card
-    from llm_workshop.curation.collect import build_raw
-    from llm_workshop.curation.curated import build_curated
-    from llm_workshop.curation.pipeline import build_clean
+    from llm_workshop.curation.curated import build_chain
     from llm_workshop.curation.recipe import load_recipe
     from llm_workshop.report import Report, join_reports
 
@@ -42,13 +40,11 @@ def curate(options: argparse.Namespace) -> int:
     settings = curate_settings(files, [*overrides, *options.overrides], options.recipe, options.seed)
     out = checked_folder(Path(options.out), files)
     print("\n".join(describe(settings, ("curation",))), flush=True)
-    recipe = load_recipe(settings.curation.recipe)  # a wrong one is told before anything is read
     artifacts = Artifacts(settings)
     artifacts.root = out
-    build_raw(artifacts)
-    build_clean(artifacts, recipe)
-    build_curated(artifacts, recipe)
-    add_data_card(Report(artifacts, REPORT, f"데이터 카드: {recipe.title}"), artifacts).save(quiet=True)
+    build_chain(artifacts)
+    title = load_recipe(settings.curation.recipe).title
+    add_data_card(Report(artifacts, REPORT, f"데이터 카드: {title}"), artifacts).save(quiet=True)
     for line in summary(artifacts):
         print(line)
     print(f"data card: {join_reports(artifacts.reports)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.curation.dedup.pipeline import deduplicate
 from llm_workshop.curation.dedup.settings import dedup_settings
-from llm_workshop.curation.pipeline import build_clean, only_one_at
+from llm_workshop.curation.pipeline import build_clean, naming_a_full_disk, only_one_at
 from llm_workshop.curation.recipe import Recipe, load_recipe
 
 
@@ -28,7 +28,7 @@ def build_curated(artifacts: Artifacts, recipe: Recipe | None = None, force: boo
     if os.environ.get("FORCE") == "1" if force is None else force:
         artifacts.clear_work("curated")
     work = artifacts.work("curated", used, inputs)
-    with only_one_at(work), artifacts.write_stage("curated", used, inputs) as stage:
+    with only_one_at(work), naming_a_full_disk(artifacts.root), artifacts.write_stage("curated", used, inputs) as stage:
         facts = deduplicate(shards, stage.folder, settings, artifacts.settings.curation.workers or os.cpu_count() or 1, work)
         if not facts["kept"]["train"]["documents"]:
             raise ValueError("nothing is left to train on after the rules and the deduplication: loosen the recipe, or take more data")

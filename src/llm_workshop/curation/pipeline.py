@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -52,7 +53,7 @@ def build_clean(artifacts: Artifacts, recipe: Recipe | None = None, force: bool 
         artifacts.clear_work("clean")
     work = artifacts.work("clean", used, inputs)
     workers = settings.workers or os.cpu_count() or 1
-    with only_one_at(work):
+    with only_one_at(work), naming_a_full_disk(artifacts.root):
         started = time.perf_counter()
         redone = clean_shards(recipe.steps, raw, work, workers)
         with artifacts.write_stage("clean", used, inputs) as stage:
@@ -86,6 +87,17 @@ def clean_shards(steps: Sequence[Step], raw: Path, done: Path, workers: int) -> 
             worked += result.bytes
             update(worked / MEGABYTE)
     return len(open_numbers)
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """The error of a full disk says of which folder it came: a write does not know its file's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and not error.filename:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
+        raise
 
 
 @contextlib.contextmanager
