@@ -63,15 +63,19 @@ def mutants(lab: Path) -> list[Mutant]:
 
 
 def constants(lab: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Label -> (exercise, source) of solutions in which one function returns a constant or its first argument."""
+    """Label -> (exercise, source) of solutions in which a function, or every method of a class, returns a constant
+    or its first argument."""
     solutions = (lab / "solutions.py").read_text(encoding="utf-8")
-    functions = {node.name for node in ast.parse(solutions).body if isinstance(node, ast.FunctionDef)}
-    return {
-        f"{name} returns {label}": (name, f"{solutions}\n\ndef {name}(*args, **kwargs):\n    return {value}\n")
-        for name in names
-        if name in functions
-        for label, value in CONSTANTS.items()
-    }
+    kinds = {node.name: type(node) for node in ast.parse(solutions).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    found = {}
+    for name in names:
+        for label, value in CONSTANTS.items():
+            dull = f"def {name}(*args, **kwargs):\n    return {value}\n"
+            if kinds[name] is ast.ClassDef:
+                dull = (f"class {name}:\n    def __init__(self, *args, **kwargs): pass\n"
+                        f"    def __getattr__(self, _): return lambda *args, **kwargs: {value}\n")  # fmt: skip
+            found[f"{name} returns {label}"] = (name, f"{solutions}\n\n{dull}")
+    return found
 
 
 def prove(lab: Path, files: dict[str, tuple[str | None, str | Path]], folder: Path) -> dict[str, dict[str, str]]:
