@@ -225,12 +225,13 @@ report.text(f"예문: {strange}").table(rows)
 # %% [markdown]
 # ## 8. 부호화 속도
 #
-# 코어 하나로, 기억해 둔 것 없이 시작해서 잽니다. 형태소 분석은 토크나이저보다 훨씬 비쌉니다. 학습 전에 한 번 하는 일이라면 견딜 만하지만,
+# 코어 하나로(Kiwi만 모두 씁니다), 기억해 둔 것 없이 시작해서, 배운 글의 앞부분을 부호화하는 데 걸린 시간을 잽니다. 형태소 분석은 토크나이저보다 훨씬 비쌉니다. 학습 전에 한 번 하는 일이라면 견딜 만하지만,
 # 서비스에서 요청마다 해야 한다면 이야기가 다릅니다. 게다가 분석기의 판이 바뀌면 토큰도 바뀝니다.
 
 # %%
 report.section("8. 부호화 속도")
-speeds = {peer.name: megabytes_per_second(peer.count, valid_lines) for peer in peers.values() if peer.count}
+speed_lines = lines_of("train", min(1.0, compare.train_megabytes) * 1e6)
+speeds = {peer.name: megabytes_per_second(peer.count, speed_lines, rounds=2) for peer in peers.values() if peer.count}
 for name, speed in speeds.items():
     print(f"{name:24} {speed:7.2f} MB/초")
 report.figure(speed_plot(speeds), "speed", "부호화 속도 (글의 크기로 잰 MB/초, 로그 눈금)")

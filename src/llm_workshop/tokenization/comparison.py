@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def hugging_face_peer(name: str, tokenizer, to_bytes: Callable[[str], bytes]) ->
     """A ``tokenizers.Tokenizer``; ``to_bytes`` says what a token of its vocabulary shows."""
 
     def count(texts: list[str]) -> int:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core, like the others
         fresh = type(tokenizer).from_str(tokenizer.to_str())  # its cache is empty
         return sum(len(encoding.ids) for encoding in fresh.encode_batch_fast(texts, add_special_tokens=False))
 

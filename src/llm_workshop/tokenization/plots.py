@@ -43,10 +43,10 @@ def models_plot(rows: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, 
     bar_list(left, {row["토크나이저"]: row["비트/바이트"] for row in rows}, "검증 비트/바이트 (낮을수록 좋음)", "비트/바이트")
     right.plot([row["어휘"] for row in sizes], [row["비트/바이트"] for row in sizes], marker="o", markersize=4)
     for row in sizes:
-        right.annotate(f"{row['비트/바이트']:.3f}", (row["어휘"], row["비트/바이트"]), textcoords="offset points", xytext=(0, 8),
-                       ha="center", fontsize=8.5, color=INK)
+        right.annotate(f"{row['비트/바이트']:.3f}", (row["어휘"], row["비트/바이트"]), textcoords="offset points", xytext=(5, 6),
+                       ha="left", fontsize=8.5, color=INK)
     _vocabulary_axis(right, [row["어휘"] for row in sizes])
-    right.margins(x=0.1, y=0.22)
+    right.margins(x=0.16, y=0.22)
     right.set_title("어휘 크기와 비트/바이트 (우리 BPE)")
     right.set_ylabel("비트/바이트")
     return figure
@@ -56,7 +56,7 @@ def speed_plot(speeds: Mapping[str, float]) -> Figure:
     """Encoding speed of every tokenizer, logarithmic: they differ by two orders of magnitude."""
     figure, axes = new_figure(width=7.4, height=0.36 * len(speeds) + 1.1)
     for place, (name, speed) in enumerate(speeds.items()):
-        axes.barh(place, speed, height=0.66, color=COLORS[0] if name.startswith(("우리", "형태소", "바이트")) else COLORS[5])
+        axes.barh(place, speed, height=0.66, color=COLORS[0] if name.startswith(("우리", "형태소", "바이트", "GPT-2")) else COLORS[5])
         axes.text(speed * 1.06, place, f"{speed:.2g}" if speed < 10 else f"{speed:.0f}", va="center", fontsize=8.5)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # no U+2212 in exponents
@@ -64,7 +64,7 @@ def speed_plot(speeds: Mapping[str, float]) -> Figure:
     axes.set_yticks(range(len(speeds)), list(speeds))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_title("부호화 속도: 코어 하나, 빈 캐시에서 (파랑은 파이썬인 것)")
+    axes.set_title("부호화 속도: 빈 캐시에서 (파랑은 파이썬으로 짠 것)")
     axes.set_xlabel("MB/초")
     return figure
 

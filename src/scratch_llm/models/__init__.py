@@ -66,9 +66,9 @@ __all__ = [
     "qwen3_moe_preset",
     "qwen3_preset",
     "resize_embeddings",
-    "set_rows_to_means",
     "rwkv4_preset",
     "rwkv7_preset",
+    "set_rows_to_means",
 ]
 
 

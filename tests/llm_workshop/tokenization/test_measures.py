@@ -1,0 +1,107 @@
+"""Measures of tokenizers, on texts where the answer is seen at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from llm_workshop.settings import load_settings
+from llm_workshop.tokenization import UNKNOWN_PIECE, Peer, show_pieces
+from llm_workshop.tokenization.contenders import CONTENDERS, check_contenders, sweep
+from llm_workshop.tokenization.measures import (
+    decomposed_factor,
+    inner_borders,
+    morpheme_agreement,
+    tokens_per_syllable,
+    unknown_share,
+)
+from llm_workshop.tokenization.morphemes import cut_at_morphemes, morpheme_starts
+from llm_workshop.tokenization.trial import lost_bytes, trial
+
+LINES = [f"{who} {where} {what}" for who in ("철수가", "영희는", "고양이도") for where in ("집에서", "학교에서", "산에서")
+         for what in ("밥을 먹는다.", "노래를 부른다.", "GPU 3대를 샀다.", "책을 읽었어요.")]  # fmt: skip
+
+
+def by_characters(text: str) -> list[bytes]:
+    return [character.encode() for character in text]
+
+
+def test_morphemes_are_cut_where_characters_part_them():
+    assert list(cut_at_morphemes(["고양이가 학교에 갔다."])) == [["고양이", "가", " 학교", "에", " 갔", "다", "."]]
+    assert list(morpheme_starts(["먹었다"])) == [[1, 2]]
+    for line in [*LINES, "  두  칸 ", "ㅋㅋㅋ 👍 mixed글"]:
+        assert "".join(next(cut_at_morphemes([line]))) == line
+    assert list(cut_at_morphemes(LINES * 20))[:36] == [next(cut_at_morphemes([line])) for line in LINES]
+
+
+def test_borders_are_counted_without_white_space():
+    assert inner_borders([" 가".encode(), "나 ".encode(), b" "]) == {3, 6}
+
+
+def test_agreement_with_morphemes_by_hand():
+    line = "고양이가 갔다"  # inside words: 고양이|가, 갔|다
+    words = Peer("", 9, lambda text: [word.encode() for word in text.split(" ")])
+    assert morpheme_agreement(words, [line]) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    characters = morpheme_agreement(Peer("", 9, by_characters), [line])
+    # 고|양|이|가 and 갔|다 are four borders, two of which are right.
+    assert (characters["precision"], characters["recall"]) == (0.5, 1.0)
+    assert characters["f1"] == pytest.approx(2 / 3)
+    spaces_thrown_away = Peer("", 9, lambda text: ["고양이".encode(), "가".encode(), " 갔다".encode()])
+    assert morpheme_agreement(spaces_thrown_away, [line])["precision"] == 1.0
+    unknown = Peer("", 9, lambda text: [UNKNOWN_PIECE])
+    assert morpheme_agreement(unknown, [line])["f1"] == 0.0
+
+
+def test_shares_and_factors_by_hand():
+    characters = Peer("", 9, by_characters)
+    assert tokens_per_syllable(characters, ["가나 다", "가3나"]) == pytest.approx(4 / 3)  # 가나 다: 3 syllables, 1 space
+    assert decomposed_factor(characters, ["한"]) == 3.0
+    half = Peer("", 9, lambda text: [UNKNOWN_PIECE, b"a"])
+    assert unknown_share(half, ["글", "글"]) == 0.5
+    assert show_pieces([UNKNOWN_PIECE, b"a"]) == "⟨?⟩ · a"
+    assert lost_bytes(half, "가 a") == 3 and lost_bytes(characters, "가 a") == 0
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if CONTENDERS[name].lossless])
+def test_lossless_contenders_give_the_text_back(name):
+    peer = CONTENDERS[name].make(LINES, 330)
+    for text in [*LINES, "처음 보는 글자: 뷁 👍", "  두 칸"]:
+        assert b"".join(peer.pieces(text)).decode() == text
+    assert peer.count(LINES) == sum(len(peer.pieces(line)) for line in LINES)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if not CONTENDERS[name].lossless])
+def test_the_others_say_that_something_is_unknown(name):
+    peer = CONTENDERS[name].make(LINES, 340)
+    assert UNKNOWN_PIECE in peer.pieces("뷁") and UNKNOWN_PIECE not in peer.pieces("철수가")
+
+
+def test_a_sweep_gives_the_sizes_that_can_be_had():
+    assert [peer.vocab_size for peer in sweep("bpe", LINES, (300, 280, 100_000))] == [280, 300]
+    [unigram] = sweep("unigram", LINES, (100, 330))  # 100 tokens do not even hold the bytes
+    assert 0.95 * 330 <= unigram.vocab_size <= 330
+    one = CONTENDERS["bpe"].make(LINES, 300)
+    assert [one.pieces(line) for line in LINES] == [next(sweep("bpe", LINES, (300, 320))).pieces(line) for line in LINES]
+
+
+def test_names_are_checked():
+    with pytest.raises(ValueError, match=r"unknown tokenizer 'bpee' in compare_tokenizers\.models: use bytes, bpe"):
+        check_contenders(["bpee"], "compare_tokenizers.models")
+    with pytest.raises(ValueError, match="name each tokenizer once"):
+        check_contenders(["bpe", "bpe"], "compare_tokenizers.models")
+
+
+def test_a_trial_counts_bits_by_the_bytes_of_the_text(tmp_path):
+    settings = load_settings("smoke", overrides=["compare_tokenizers.batch_size=2", "compare_tokenizers.window_bytes=64"]).compare_tokenizers
+    found = {}
+    for name in ("bytes", "bpe"):
+        peer = CONTENDERS[name].make(LINES, 300)
+        figures = trial(peer, LINES * 3, LINES[:12], settings, tmp_path / name)
+        n_bytes = sum(len(line.encode()) + 1 for line in LINES[:12])
+        n_targets = sum(len(peer.pieces(line)) + 1 for line in LINES[:12]) - 1
+        assert figures["bits_per_byte"] == pytest.approx(figures["loss"] / math.log(2) * n_targets / n_bytes)
+        assert figures["embedding"] == (peer.vocab_size + 1) * settings.d_model
+        found[name] = figures
+    assert found["bytes"]["body"] == found["bpe"]["body"] and found["bytes"]["steps"] == found["bpe"]["steps"]
+    assert found["bytes"]["context"] == 64 > found["bpe"]["context"]
