@@ -115,22 +115,18 @@ class CharacterNGramModel:
         codes = _codes(text)
         hashes = _hashes(codes, self.order)
         result = np.full(len(codes), self._start_weight - np.log2(self.alphabet))
-        weights = np.zeros(len(codes))  # of the context before each place, one shorter than the n-gram
-        for n in range(1, min(self.order, len(codes)) + 1):
-            at, found = self._find(n, hashes[n - 1])
-            # places n-1, n, ...: the n-gram that ends there
-            shorter = result[n - 1 :] + weights[n - 1 :] if n > 1 else result
-            result[n - 1 :] = _pick(self.log_probabilities[n - 1], at, found, shorter)
-            weights = np.zeros(len(codes))
-            weights[n:] = _pick(self.log_weights[n - 1], at, found, 0.0)[:-1]
+        weights = None  # log2 weights of the contexts before places n-1, n, ...
+        for n, keys in enumerate(self.keys, 1):
+            if not len(keys) or n > len(codes):
+                break
+            at = keys.searchsorted(hashes[n - 1])  # the n-grams that end at places n-1, n, ...
+            found = keys.take(at, mode="clip") == hashes[n - 1]
+            shorter = result[n - 1 :]
+            if weights is not None:
+                shorter += weights
+            np.copyto(shorter, self.log_probabilities[n - 1].take(at, mode="clip"), where=found)
+            weights = (self.log_weights[n - 1].take(at, mode="clip") * found)[:-1]
         return result[1:]
-
-    def _find(self, n: int, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        keys = self.keys[n - 1]
-        if not len(keys):  # every text was shorter
-            return np.zeros(len(hashes), dtype=np.int64), np.zeros(len(hashes), dtype=bool)
-        at = np.searchsorted(keys, hashes).clip(max=len(keys) - 1)
-        return at, keys[at] == hashes
 
     def bits_per_character(self, text: str) -> float:
         """Cross-entropy in bits: 2 to this power is the perplexity. The end counts as a character."""
@@ -174,10 +170,6 @@ class CharacterNGramModel:
             raise ValueError(f"{path} is no n-gram model of ours ({error}): delete it and train it again") from None
         model._start_weight, model.facts = about["start_weight"], about["facts"]
         return model
-
-
-def _pick(values: np.ndarray, at: np.ndarray, found: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
-    return np.where(found, values[at] if len(values) else 0.0, otherwise)
 
 
 def _codes(text: str) -> np.ndarray:

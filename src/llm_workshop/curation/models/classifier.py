@@ -63,7 +63,8 @@ class HashedTextClassifier:
 
     def logits(self, text: str) -> np.ndarray:
         rows = self.features(text)
-        return self.weights.take(rows, 0).sum(0) / np.sqrt(np.float32(len(rows))) + self.bias
+        total = np.ones(len(rows), dtype=np.float32) @ self.weights.take(rows, 0)  # faster than sum(0)
+        return total / np.sqrt(np.float32(len(rows))) + self.bias
 
     def probabilities(self, text: str) -> dict[str, float]:
         """Label -> probability; they sum to 1."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field, PrivateAttr
 
 from llm_workshop.curation.step import Drop, Step
+
+_HANGUL = np.zeros(1 << 16)  # 1 for syllables and single letters
+_HANGUL[0xAC00 : 0xD7A3 + 1] = _HANGUL[0x3131 : 0x318E + 1] = 1
 
 
 class Spam(Step):
@@ -57,14 +61,13 @@ class Perplexity(Step):
             self._ngrams = obtain("korean", self.model)
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        import numpy as np
-
         start = text[: self.characters]
         codes = np.frombuffer(start.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        hangul = ((codes >= 0xAC00) & (codes <= 0xD7A3)) | ((codes >= 0x3131) & (codes <= 0x318E))
-        if int(hangul.sum()) < self.minimum_letters:
+        hangul = _HANGUL.take(codes, mode="clip")
+        count = float(hangul.sum())
+        if count < self.minimum_letters:
             return text
-        bits = float(-self._ngrams.log2_probabilities(start)[:-1][hangul].mean())
+        bits = -float(self._ngrams.log2_probabilities(start)[:-1] @ hangul) / count
         tags["bits_per_character"] = round(bits, 2)
         return Drop("perplexity", f"{bits:.2f} > {self.maximum:g} bits") if bits > self.maximum else text
 
