@@ -32,8 +32,9 @@ import numpy as np
     SURROGATE,  # half of a character beyond U+FFFF (emoji), or a lone half
     REPLACEMENT,  # U+FFFD, which a decoder leaves where bytes made no sense
     ACCENTED,  # Latin letters beyond ASCII
-) = range(19)
-N_CLASSES = 19
+    MARK,  # the punctuation of sentences: . , ! ? ~ …
+) = range(20)
+N_CLASSES = 20
 
 INVISIBLES = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff\u115f\u1160\u3164\uffa0"
 ODD_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
@@ -69,6 +70,7 @@ def class_table() -> np.ndarray:
     table[[ord(c) for c in ODD_SPACES + ODD_LINE_ENDS]] = ODD_SPACE
     table[[ord(c) for c in INVISIBLES]] = INVISIBLE
     table[[ord(c) for c in " \t\n"]] = SPACE
+    table[[ord(c) for c in ".,!?~…"]] = MARK
     table[0xFFFD] = REPLACEMENT
     table.setflags(write=False)
     return table

@@ -20,6 +20,7 @@ from llm_workshop.curation.characters import (
     DIGIT,
     HANGUL,
     JAMO,
+    MARK,
     PUNCTUATION,
     RARE_HANGUL,
     SPACE,
@@ -75,7 +76,7 @@ class HangulRatio(Step):
 
 
 class Symbols(Step):
-    """The shares of symbols and of digits among what is written."""
+    """The shares of symbols (other than the marks of sentences, of which comments are full) and of digits in what is written."""
 
     name: ClassVar[str] = "symbols"
     title: ClassVar[str] = "기호·숫자 비율"
@@ -84,6 +85,7 @@ class Symbols(Step):
     digits: float = Field(0.4, ge=0, le=1, description="the most digits")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        text, whole = prose(text), text
         found = counts(text)
         written = len(text) - found[SPACE] or 1
         symbols = (found[SYMBOL] + found[PUNCTUATION] + found[SURROGATE] // 2) / written
@@ -91,7 +93,7 @@ class Symbols(Step):
             return Drop("symbols", f"{symbols:.2f} > {self.symbols}")
         if found[DIGIT] > self.digits * written:
             return Drop("digits", f"{found[DIGIT] / written:.2f} > {self.digits}")
-        return text
+        return whole
 
 
 class Gibberish(Step):
@@ -188,7 +190,7 @@ def _ending_tables() -> tuple[np.ndarray, np.ndarray]:
     """Which code units end a particle or an ending, and which may stand after a word."""
     endings = np.zeros(0x10000, dtype=bool)
     endings[[ord(c) for c in _ENDINGS]] = True
-    return endings, np.isin(class_table(), (SPACE, PUNCTUATION, SYMBOL))
+    return endings, np.isin(class_table(), (SPACE, MARK, PUNCTUATION, SYMBOL))
 
 
 class Particles(Step):

@@ -32,9 +32,13 @@ _INLINE = (
     "video", "wbr",
 )  # fmt: skip
 _NAMES = "|".join(sorted((*_UNSEEN, *_BLOCKS, *_CELLS, *_INLINE), key=len, reverse=True))
-#: a tag, complete or cut off at the end of the text; a comment; a document type
-_TAG = re.compile(rf"<(?:/?(?:{_NAMES})(?:\s[^<>]*)?/?(?:>|\Z)|!--|!doctype\b)", re.IGNORECASE)
-_NO_TAG = re.compile(rf"<(?!/?(?:{_NAMES})(?:\s[^<>]*)?/?(?:>|\Z)|!--|!doctype\b)", re.IGNORECASE)
+#: what is no tag of HTML, complete or cut off at the end of the text
+_NO_TAG = re.compile(rf"(?<=\\)<|<(?!/?(?:{_NAMES})(?:\s[^<>]*)?/?(?:>|\Z))", re.IGNORECASE)
+#: what no sentence about HTML has by chance: "the <title> element" alone is prose
+_SURE = re.compile(rf"</(?:{_NAMES})\s*>|<(?:{_NAMES})\s[^<>]*[=\"/]|<(?:br|hr|img|wbr)\s*/?>|<!--.*?-->|\A\s*<!doctype", re.IGNORECASE | re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->|\A\s*<!doctype[^<>]*>", re.IGNORECASE | re.DOTALL)
+#: an opening tag of these swallows the text up to its end, which may be missing
+_SWALLOWING = ("script", "style", "title", "textarea", "iframe", "noscript", "template", "select", "svg", "head")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 _WHOLE_PAGE = re.compile(r"<(?:html|body|!doctype)\b", re.IGNORECASE)
@@ -69,9 +73,14 @@ def _line_end(match: re.Match[str]) -> str:
 
 def _parsed(text: str) -> str:
     """The text of a fragment of HTML, with lines where blocks and breaks were."""
-    if _WHOLE_PAGE.search(text):
+    if _WHOLE_PAGE.match(text.lstrip()):
         text = re.sub(r"\s*\n\s*", " ", text)  # in a page line ends of the source are spaces
-    tree = LexborHTMLParser(_NO_TAG.sub("&lt;", text))
+    text = _NO_TAG.sub("&lt;", _COMMENT.sub("", text))
+    lowered = text.lower()
+    for name in _SWALLOWING:
+        if f"<{name}" in lowered and f"</{name}" not in lowered:
+            text = re.sub(f"<(?={name}\\b)", "&lt;", text, flags=re.IGNORECASE)
+    tree = LexborHTMLParser(text)
     if tree.root is None:
         return ""
     tree.strip_tags(list(_UNSEEN), recursive=True)
@@ -94,7 +103,7 @@ def _parsed(text: str) -> str:
 
 def _convert(text: str) -> str:
     for _ in range(_MAX_LAYERS):
-        if _TAG.search(text):
+        if _SURE.search(text):
             new = _parsed(text)
         elif "&" in text:
             new = _ENTITY.sub(_unescape, text)
@@ -117,7 +126,7 @@ class Html(Step):
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if "<" not in text and "&" not in text:
             return text
-        if _TAG.search(text) is None and _ENTITY.search(text) is None:
+        if _SURE.search(text) is None and _ENTITY.search(text) is None:
             return text
         if self.keep_code and "`" in text:
             parts = _CODE.split(text)

@@ -39,7 +39,7 @@ def test_good_text_passes_as_the_same_object(step):
         (Length(minimum=0, maximum=3), "네 글자", "too_long", "4 > 3"),
         (HangulRatio(minimum=0.5), "한글 and English words", "little_hangul", "0.12 < 0.5"),  # 2 of 17 letters
         (HangulRatio(minimum=0.0), "12 34", "little_hangul", "0.00 < 0.0"),
-        (Symbols(symbols=0.5), "가나!!!!", "symbols", "0.67 > 0.5"),
+        (Symbols(symbols=0.5), "가나####", "symbols", "0.67 > 0.5"),
         (Symbols(digits=0.5), "가나 1234", "digits", "0.67 > 0.5"),
         (Gibberish(), "ㅁㄴㅇㄹ ㅂㅈㄷㄱ 가나다라", "jamo", "0.67 > 0.4"),
         (RepeatedLines(minimum_lines=4), "가나다\n가나다\n라마바\n가나다", "lines", "0.50 > 0.3"),
@@ -123,8 +123,8 @@ def test_learning_the_model():
 def test_counts_of_classes():
     from llm_workshop.curation import characters as c
 
-    found = counts("가뷁ㅋa é1!×漢あ\u200b\u00a0\x00\u1100Ａ😀\ufffd\ud800")
-    expected = {c.HANGUL: 1, c.RARE_HANGUL: 1, c.JAMO: 1, c.LATIN: 1, c.SPACE: 1, c.ACCENTED: 1, c.DIGIT: 1, c.PUNCTUATION: 1}
+    found = counts("가뷁ㅋa é1!#×漢あ\u200b\u00a0\x00\u1100Ａ😀\ufffd\ud800")
+    expected = {c.HANGUL: 1, c.RARE_HANGUL: 1, c.JAMO: 1, c.LATIN: 1, c.SPACE: 1, c.ACCENTED: 1, c.DIGIT: 1, c.PUNCTUATION: 1, c.MARK: 1}
     expected |= {c.SYMBOL: 1, c.HAN: 1, c.KANA: 1, c.INVISIBLE: 1, c.ODD_SPACE: 1, c.CONTROL: 1, c.CONJOINING: 1, c.WIDE: 1}
     expected |= {c.SURROGATE: 3, c.REPLACEMENT: 1}
     assert {kind: n for kind, n in enumerate(found) if n} == expected
@@ -133,3 +133,7 @@ def test_counts_of_classes():
 
 def test_runs():
     assert has_run("가나나나", 3) and not has_run("가나나나", 4) and not has_run("", 2)
+
+
+def test_marks_of_sentences_are_no_symbols():
+    assert Symbols()("아... 괴로워... 정말...!!!", {}) == "아... 괴로워... 정말...!!!"

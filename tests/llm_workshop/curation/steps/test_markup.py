@@ -17,6 +17,8 @@ from llm_workshop.curation.steps.markup import Html
         ("첫 문단<br><br>둘째 문단", "첫 문단\n\n둘째 문단"),
         ("줄 안에서<br> 이어진다", "줄 안에서 이어진다"),
         ("나는 <b>밥</b>을 <em>먹었다</em>.", "나는 밥을 먹었다."),
+        ("<b>앞</b> <title> 요소와 <script> 요소 <i>뒤</i>", "앞 <title> 요소와 <script> 요소 뒤"),
+        ("<!DOCTYPE html><p>글</p><!-- 여러 줄\n주석 -->", "글"),
         ("앞<script>var 몰래 = 1 < 2;</script><style>p{color:red}</style><!-- 주석 -->뒤", "앞뒤"),
         ("<ul><li>하나</li><li>둘</li></ul>", "하나\n둘"),
         ("<table><tr><th>이름</th><th>값</th></tr><tr><td>키</td><td>170</td></tr></table>", "이름 값\n키 170"),
@@ -45,6 +47,8 @@ def test_what_a_reader_saw(before, after):
         "`<b>굵게</b>`라고 쓴다",
         "```html\n<p>예제</p>\n```",
         "\\<br\\> 라고 적는다",
+        "**<!--** 를 적으면 주석이 시작됩니다. 그 뒤의 글",
+        "문서는 <!DOCTYPE html> 로 시작한다",
     ],
 )
 def test_what_is_no_markup_stays(text):
