@@ -46,6 +46,9 @@ class CurationSettings(Section):
     noise: float = Field(0.3, ge=0, le=1, description="share of raw sample documents that get labelled noise")
     shard_megabytes: float = Field(8.0, gt=0, description="raw text in a shard, the unit that is redone after an interruption (MB)")
     workers: int | None = Field(None, ge=1, description="processes; null = one for each core")
+    text_fields: tuple[str, ...] | None = Field(
+        None, description="fields of JSON, CSV and Parquet records that hold the text, joined; null = text, document, content, body, sentence"
+    )
     broken_share: float = Field(0.01, ge=0, le=1, description="broken records above this share stop the pipeline; below, they are set aside")
 
 
@@ -394,7 +397,7 @@ def _settings_by_section() -> dict[str, dict[str, Any]]:
 def _parse_value(text: str, key: str) -> Any:
     if text.lower() in ("null", "none"):
         return None
-    if key in ("kinds", "models", "decode_contexts", "methods", "clients", "vocab_sizes", "tokenizers"):
+    if key in ("kinds", "models", "decode_contexts", "methods", "clients", "vocab_sizes", "tokenizers", "text_fields"):
         return tuple(part for part in text.split(",") if part)
     # "on" and "off" are words of pretrain.compile, not YAML 1.1 booleans; 1e-3 is a number, not a word.
     if text.lower() in ("on", "off", "yes", "no"):

@@ -37,8 +37,8 @@ def build_raw(artifacts: Artifacts, force: bool | None = None) -> Path:
     at most.  ValueError if more than ``curation.broken_share`` of the records are broken, or if there is no text at all.
     """
     settings = artifacts.settings
-    sources = {name: Source(name) for name in settings.data if name != "sample"}
-    curation = settings.curation.model_dump(include={"megabytes", "noise", "shard_megabytes", "broken_share"})
+    sources = {name: Source(name, settings.curation.text_fields) for name in settings.data if name != "sample"}
+    curation = settings.curation.model_dump(include={"megabytes", "noise", "shard_megabytes", "broken_share", "text_fields"})
     used = {
         "data": settings.data, "seed": settings.seed, "curation": curation, "kinds": settings.corpus.kinds,
         "files": {name: source.fingerprint() for name, source in sources.items()},

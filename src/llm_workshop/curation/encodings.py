@@ -39,6 +39,11 @@ def detect_encoding(sample: bytes) -> str:
     return best if scores[best] >= BELIEVED else "bytes"
 
 
+def is_binary(sample: bytes) -> bool:
+    """Whether bytes that are no UTF-16 have more control characters than any text: more than one in fifty."""
+    return 50 * sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in sample) > len(sample)
+
+
 def decode_line(raw: bytes) -> str:
     """A line of a file of bytes; ValueError if it is neither UTF-8 nor CP949 text."""
     if b"\x00" in raw:

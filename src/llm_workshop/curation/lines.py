@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from llm_workshop.curation.encodings import SAMPLE_BYTES, decode_line, detect_encoding, encoding_of_bytes
+from llm_workshop.curation.encodings import (
+    SAMPLE_BYTES,
+    decode_line,
+    detect_encoding,
+    encoding_of_bytes,
+    is_binary,
+)
 
 #: A line longer than this (bytes; characters in UTF-16) is cut off and set aside: no document is that long.
 MAX_LINE = 4 * 1024 * 1024
@@ -91,8 +97,12 @@ class LineReader:
         return Broken(str(self.path), line, reason, detail, start[:SHOWN])
 
     def _lines(self, stream: io.BufferedReader) -> Iterator[tuple[int, str | Broken]]:
-        encoding = detect_encoding(_beginning(stream))
+        beginning = _beginning(stream)
+        encoding = detect_encoding(beginning)
         if encoding == "bytes":
+            if is_binary(beginning):  # one record, not one for every line end that chance has put there
+                yield 1, self.broken(1, "binary file", "not text in any encoding known here")
+                return
             for number, line, whole in _bounded(stream, b"\n"):
                 yield number, self._decode(number, line, whole)
             return

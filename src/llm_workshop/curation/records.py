@@ -26,9 +26,9 @@ Record = tuple[int, dict[str, Any]]
 def open_records(path: Path) -> tuple[Iterable[Record | Broken], Callable[[], int]]:
     """``(line or row number, record)`` and ``Broken`` of a file, and how far it has been read in bytes."""
     suffix = path.with_suffix("").suffix if path.suffix in _PACKED else path.suffix
-    if suffix == ".parquet":
+    if suffix in (".parquet", ".arrow"):
         done = [0]
-        return _parquet_records(path, done), lambda: done[0]
+        return _table_records(path, done), lambda: done[0]
     lines = LineReader(path)
     if suffix == ".jsonl":
         records = _json_line_records(lines)
@@ -191,17 +191,34 @@ def _text_records(lines: LineReader) -> Iterator[Record | Broken]:
         yield first, {"text": "\n".join(group).strip()}
 
 
-def _parquet_records(path: Path, done: list[int]) -> Iterator[Record | Broken]:
+def _table_records(path: Path, done: list[int]) -> Iterator[Record | Broken]:
+    """Rows of a Parquet file, or of an Arrow file as ``datasets`` saves it, a batch at a time."""
     import pyarrow
-    import pyarrow.parquet
 
-    number = 0
+    number, size = 0, path.stat().st_size
     try:
-        file, size = pyarrow.parquet.ParquetFile(path), path.stat().st_size
-        for batch in file.iter_batches(batch_size=256):
+        for batch, share in _parquet_batches(path) if path.suffix == ".parquet" else _arrow_batches(path):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-            done[0] = size * number // max(1, file.metadata.num_rows)
+            done[0] = int(share * size)
     except (pyarrow.ArrowException, OSError) as error:
         yield Broken(str(path), number + 1, "damaged", " ".join(str(error).split())[:SHOWN])
+
+
+def _parquet_batches(path: Path) -> Iterator[tuple[Any, float]]:
+    import pyarrow.parquet
+
+    file, rows = pyarrow.parquet.ParquetFile(path), 0
+    for batch in file.iter_batches(batch_size=256):
+        rows += batch.num_rows
+        yield batch, rows / max(1, file.metadata.num_rows)
+
+
+def _arrow_batches(path: Path) -> Iterator[tuple[Any, float]]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
+        for batch in stream:
+            for start in range(0, batch.num_rows, 256):
+                yield batch.slice(start, 256), source.tell() / max(1, source.size())

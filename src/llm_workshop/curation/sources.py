@@ -18,17 +18,20 @@ from llm_workshop.curation.records import open_records
 
 #: Fields that may hold the text, and the name, of a record in a file of which we know nothing.
 TEXT_FIELDS = ("text", "document", "content", "body", "sentence")
+#: What ``datasets`` writes beside its Arrow files.
+_ABOUT_DATA = ("dataset_info.json", "dataset_dict.json", "state.json")
 
 
 class Source:
     """One name of DATA: iterates over its documents and broken records.
 
-    ``size`` and ``position()`` are bytes on disk, for progress (0 where a hub's data set has none).
+    ``text_fields`` are those of files of one's own; a corpus of the catalogue has its own.  ``size`` and ``position()`` are bytes on disk, for progress (0 where a hub's data set has none).
     Raises ValueError for an unknown name, FileNotFoundError for a path where nothing is.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, text_fields: tuple[str, ...] | None = None):
         self.name = name
+        self._fields = text_fields or TEXT_FIELDS
         self.files = _files_of_path(Path(name)) if is_path(name) or Path(name).exists() else ()
         self.corpus = None if self.files else find_corpus(name)
         if self.corpus:
@@ -50,7 +53,7 @@ class Source:
             yield from load_documents(self.name)
             return
         for path in self.files:
-            fields = self.corpus or Corpus(path.name.split(".")[0], str(path), "yours", str(path), (), TEXT_FIELDS, id_field="id")
+            fields = self.corpus or Corpus(path.name.split(".")[0], str(path), "yours", str(path), (), self._fields, id_field="id")
             to_document = _DocumentMaker(fields, path, self._splits[path] if self.corpus else None)
             records, self._now = open_records(path)
             for record in records:
@@ -66,7 +69,8 @@ class _DocumentMaker:
 
     def __call__(self, number: int, row: dict[str, Any]) -> Document | Broken:
         if not any(field in row for field in self.corpus.text_fields):
-            return self._broken(number, "no text field", f"needs {' or '.join(self.corpus.text_fields)}; has {', '.join(map(str, row))}", row)
+            has = ", ".join(map(str, row))
+            return self._broken(number, "no text field", f"needs {' or '.join(self.corpus.text_fields)}; has {has}; say curation.text_fields=NAME", row)
         parts = [row[field] for field in self.corpus.text_fields if row.get(field) not in (None, "")]
         if not all(isinstance(part, str) for part in parts):
             return self._broken(number, "text is no string", str(type(parts[0]).__name__), row)
@@ -99,11 +103,11 @@ def _files_of_path(path: Path) -> tuple[Path, ...]:
         return (path,)
     if not path.is_dir():
         raise FileNotFoundError(f"no file or folder {path}: check the path given as DATA")
-    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and is_path(p.name) and not _is_hidden(p, path)))
+    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and (is_path(p.name) or p.suffix == ".arrow") and not _is_hidden(p, path)))
     if not files:
         raise ValueError(f"{path} has no text files: put .txt, .md, .jsonl, .json, .tsv, .csv or .parquet files there")
     return files
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.name in _ABOUT_DATA or any(part.startswith(".") for part in path.relative_to(folder).parts)

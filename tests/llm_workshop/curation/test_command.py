@@ -91,6 +91,7 @@ def test_settings_may_stand_among_the_files(tmp_path, monkeypatch):
     assert curate_settings(["a"], [], None, 0).curation.megabytes is None
     assert curate_settings(["a"], ["curation.megabytes=3"], None, 0).curation.megabytes == 3
     assert curate_settings(["a"], [], "my.yaml", 0).curation.recipe == "my.yaml"
+    assert curate_settings(["a"], ["curation.text_fields=Q,A"], None, 0).curation.text_fields == ("Q", "A")
 
 
 def test_the_corpus_is_what_was_curated(mine, tmp_path):

@@ -56,7 +56,7 @@ def test_json_lines_with_every_kind_of_damage(tmp_path):
     assert [(item.line, item.reason) for item in broken] == [
         (2, "not JSON"), (3, "no text field"), (4, "no JSON object"), (5, "text is no string"), (6, "undecodable"), (8, "binary"), (11, "not JSON"),
     ]  # fmt: skip
-    assert broken[1].detail == "needs text or document or content or body or sentence; has other"
+    assert broken[1].detail == "needs text or document or content or body or sentence; has other; say curation.text_fields=NAME"
     assert all(item.file == str(path) and len(item.start) <= lines.SHOWN for item in broken)
 
 
@@ -195,6 +195,36 @@ def test_parquet_read_in_batches_and_damaged(tmp_path):
     assert texts_of(path) == [*texts[:-1], ""]
     path.write_bytes(path.read_bytes()[:-100])
     assert [item.reason for item in read(path)[1]] == ["damaged"]
+
+
+def test_a_data_set_saved_by_datasets(tmp_path):
+    import datasets
+
+    texts = [f"{number}번 글" for number in range(700)]
+    datasets.Dataset.from_dict({"text": texts}).save_to_disk(str(tmp_path / "set"))
+    source = Source(str(tmp_path / "set"))
+    assert [item.text for item in source] == texts and source.position() == source.size
+    arrow = next((tmp_path / "set").glob("*.arrow"))
+    arrow.write_bytes(arrow.read_bytes()[:-2000])
+    documents, broken = read(arrow)
+    assert [item.reason for item in broken] == ["damaged"] and len(documents) < 700
+
+
+def test_a_binary_file_is_one_broken_record(tmp_path):
+    path = tmp_path / "photo.txt"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400)
+    assert [(item.line, item.reason) for item in read(path)[1]] == [(1, "binary file")]
+    # One bad line in an ordinary file is another matter.
+    path.write_bytes("한 줄\n".encode() * 50 + b"\x00\x01\n" + "끝\n".encode())
+    assert [(item.line, item.reason) for item in read(path)[1]] == [(51, "binary")]
+
+
+def test_the_fields_that_hold_the_text_may_be_named(tmp_path):
+    path = tmp_path / "chat.csv"
+    path.write_text("Q,A,label\n안녕?,반가워요.,0\n뭐 해?,,1\n", encoding="utf-8")
+    documents = list(Source(str(path), ("Q", "A")))
+    assert [document.text for document in documents] == ["안녕?\n\n반가워요.", "뭐 해?"]
+    assert {item.reason for item in Source(str(path))} == {"no text field"}
 
 
 def test_a_folder_is_read_in_order_without_hidden_files(tmp_path):
