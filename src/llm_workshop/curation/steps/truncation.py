@@ -90,7 +90,7 @@ class Truncated(Step):
         if _BULLET.match(line):
             # an item without a full stop among items with one; a heading, a table and a quotation say nothing
             items = list(takewhile(lambda item: _BULLET.match(item[0]), zip(reversed(before), reversed(closed))))
-            plain = line[0] not in "#|>" and len(items) > 1 and all(end for _, end in items)
+            plain = line[0] not in "#|>" and len(items) + dots > 1 and all(end for _, end in items)
             return plain and not _CLOSED.search(rest)
         if label is not None and label.group(1) not in _VALUES:
             spoken = [end for entry, end in zip(before, closed) if _LABEL.match(entry)]
@@ -109,9 +109,11 @@ class Truncated(Step):
         if labels and len(labels) >= len(before) - 1 and len(rest) <= 4:
             # the name of a speaker, cut: "도" of "도우미"
             return " " not in rest and labels[-1] not in _VALUES
-        if not before or "\n#" in body or (len(rest) <= 20 and _ADDRESSED.search(before[0])):
+        if not before or "\n#" in body or (len(rest) <= 20 and not dots and _ADDRESSED.search(before[0])):
             return False  # one line without a full stop; or the name under a letter
-        return not _CLOSED.search(rest) and closed[-1] and sentences >= 2 and (" " in rest or dots or end_score(body[-1]) < 0)
+        return not _CLOSED.search(rest) and closed[-1] and sentences >= 2 and (
+            " " in rest or dots or len(rest) == 1 or end_score(body[-1]) < 0
+        )
 
 
 STEPS = (Truncated,)
