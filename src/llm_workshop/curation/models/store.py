@@ -59,6 +59,7 @@ def train_default(name: str, force: bool = False) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _lock(file.with_name(f".{name}.lock")):
         if force or not file.is_file():
+            print(f"model '{name}' of a curation rule: trained once, in some seconds, into {file}", flush=True)
             KINDS[name].train().save(file)
     return file
 
