@@ -67,6 +67,12 @@ _TRIGGER = re.compile(
 )
 
 
+#: what an administrator added in brackets at the end of somebody's text
+_ADDED = re.compile(
+    r"\s*[\[(<](?=[^\[\]]{0,120}(?:관리자|운영자|운영진|운영 ?원칙|요건))[^\[\]]{0,120}(?:수정|숨김|삭제|비공개|블라인드)[^\[\]]{0,25}[\])>]\s*\Z"
+)
+
+
 def is_boilerplate(line: str, most: int = 160) -> bool:
     """Whether a line belongs to the page and not to the text; longer lines than ``most`` characters never do."""
     if len(line) > most or _TRIGGER.search(line) is None:
@@ -103,6 +109,9 @@ class Boilerplate(Step):
     most: int = Field(160, ge=20, description="characters of the longest line that is looked at")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
+        if text[-1:] in "])>" and (added := _ADDED.search(text, max(0, len(text) - 250))):
+            tags["boilerplate_notice"] = True
+            text = text[: added.start()]
         if ("\n" not in text and len(text) > self.most) or _TRIGGER.search(text) is None:
             return text
         lines = text.split("\n")

@@ -109,7 +109,9 @@ class Gibberish(Step):
         found = counts(text)
         syllables = found[HANGUL] + found[RARE_HANGUL]
         if found[JAMO] > self.jamo * (syllables + found[JAMO]):
-            return Drop("jamo", f"{found[JAMO] / (syllables + found[JAMO]):.2f} > {self.jamo}")
+            jamo = found[JAMO] - sum(map(text.count, "ㅋㅎㅠㅜㅡ"))  # laughter and tears are meant
+            if jamo > self.jamo * (syllables + jamo) or not syllables:
+                return Drop("jamo", f"{found[JAMO] / (syllables + found[JAMO]):.2f} > {self.jamo}")
         # syllables outside of KS X 1001 are rare in Korean and 79 % of random ones: look closer only where there are some
         if found[RARE_HANGUL] > 2 and found[RARE_HANGUL] > 0.03 * syllables:
             share = unknown_share(text)

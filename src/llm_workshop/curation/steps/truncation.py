@@ -47,7 +47,7 @@ class Truncated(Step):
     title: ClassVar[str] = "잘린 글"
 
     minimum: int = Field(3, ge=1, description="ends of sentences that a text has before a missing one counts")
-    longest: int = Field(1000, ge=1, description="characters; a longer text loses little by a missing end, and keeps its place")
+    longest: int = Field(600, ge=1, description="characters; a longer text loses little by a missing end, and keeps its place")
     #: 었 -5, 습 -5, 다 +2
     impossible: float = Field(-2.5, le=0, description="log-odds below which no word ends")
 

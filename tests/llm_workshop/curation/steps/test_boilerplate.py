@@ -87,3 +87,11 @@ def test_code_and_long_lines_stay():
     long = "무단 전재 및 재배포 금지 " * 20
     assert Boilerplate()(f"{long}\n글", {}) == f"{long}\n글"
     assert Boilerplate(most=1000)(f"{long}\n글", {}) == "글"
+
+
+def test_an_administrators_notice_at_the_end_goes():
+    notice = "[본 게시글의 일부 내용이 운영 요건에 맞지 않아 관리자에 의해 수정되었습니다]"
+    tags = {}
+    assert Boilerplate()(f"{STORY} {notice}", tags) == STORY and tags == {"boilerplate_notice": True}
+    for kept in (f"{notice} {STORY}", f"{STORY} [사진: 관리자]", f"{STORY} (관리자가 나중에 수정함) 그렇다."):
+        assert Boilerplate()(kept, {}) == kept

@@ -85,3 +85,18 @@ def test_the_recipe_uses_these_rules_in_order():
 def test_the_naive_rule_does_what_it_is_blamed_for():
     assert NaiveWipe()("“-2.5도입니다.” 하고 말했다!", {}) == "25도입니다 하고 말했다"
     assert NaiveWipe()("로그인 | 회원가입", {}) == "로그인  회원가입"
+
+
+def test_comments_keep_what_web_pages_may_not():
+    def kept(recipe, text):
+        for step in load_recipe(recipe).steps:
+            step.start()
+            text = step(text, {})
+            if isinstance(text, Drop):
+                return False
+        return True
+
+    remark = "배우 연기 최고. 결말은 조금 아쉽지만 다시 보고 싶은"
+    assert kept("comments", remark) and not kept("korean", remark)
+    assert not kept("comments", "말이 필요없는영화라고하지만 사실은그렇게까지 재미있는줄은모르겠고그냥 시간때우기로는괜찮은것같아요")
+    assert not kept("comments", "What a film")

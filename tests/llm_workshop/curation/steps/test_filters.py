@@ -137,3 +137,8 @@ def test_runs():
 
 def test_marks_of_sentences_are_no_symbols():
     assert Symbols()("아... 괴로워... 정말...!!!", {}) == "아... 괴로워... 정말...!!!"
+
+
+def test_laughter_is_no_gibberish():
+    assert Gibberish()("ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ", {}) == "ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ"
+    assert isinstance(Gibberish()("ㅋㅋㅋ ㅎㅎ", {}), Drop)  # and nothing else
