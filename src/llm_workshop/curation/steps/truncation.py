@@ -23,13 +23,14 @@ _MORE = re.compile(
 _DOTS = re.compile(r"(?:\.{2,}|…+)$")
 _OTHER_DOTS = re.compile(r"\.\.")
 _SENTENCE_END = re.compile(r"[.!?。…][\"'”’)\]」』]*(?=\s|$)")
-_LABEL = re.compile(r"^\s*([^\s:：()]{1,12}(?: [^\s:：()]{1,8})?)\s?[:：)]\s*")
+_LABEL = re.compile(r"^\s*(?!https?:)([^\s:：()]{1,12}(?: [^\s:：()]{1,8})?)\s?[:：)]\s*")
 #: what stands after these labels is a value and no sentence
 _VALUES = frozenset(
     "답 대답 정답 답변 관계 평점 점수 별점 날짜 날씨 이름 성명 작성자 출처 제목 주제 장소 일시 시간 재료 분류 종류 가격 전화 주소 저자 옮긴이 글 사진 "
     "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크 계좌 계좌번호 예금주 연락처 전화번호 배송지".split()
 )
 _CLOSED = re.compile(r"(?:[다요죠까네음함임됨끝]|세[여용]|[시하]오)$")
+_POLITE = re.compile(r"(?:니다|[어아해세까네지]요|십시오)$")
 #: names and dates under a letter, a petition, an article
 _SIGNED = re.compile(
     r"(?:올림|드림|배상|씀|보냄|기자|특파원|일동|대표|회장|의원|위원장|시민|주민|국민|블로그|에게|께)$|\d+\s*[월일년시분점명원]$|(?:19|20)\d\d\s?[년.]|\d월 ?\d+일"
@@ -102,7 +103,7 @@ class Truncated(Step):
                 # one or two sentences prove little: comments end as they like
                 inside = end_score(body[-1]) < 0
                 return not final and len(body) >= 30 and (inside if dots and sentences < 2 else dots or " " in rest or inside)
-            return dots or not _CLOSED.search(rest)
+            return not (_POLITE if dots else _CLOSED).search(rest)
         if label is not None:
             return False
         labels = [match.group(1) for match in map(_LABEL.match, before) if match]
