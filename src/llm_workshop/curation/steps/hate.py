@@ -1,8 +1,10 @@
 """Profanity and hate speech: tagged, so that a person may decide; dropped only where a recipe says so.
 
 A list of words is fast and blunt. It takes 시발점 ("starting point") for an insult if nobody thinks of it, and it never
-sees hate without a swear word in it. A classifier trained on labelled comments (BEEP!) sees some of that, and is wrong
-in its own ways. Dropping all such text also drops those who write *about* hatred, and the dialect of groups that are
+sees hate without a swear word in it: of BEEP!'s comments (news about entertainers) it finds 11 % of the hate and 1 % of
+the offence, though 97 % of what it finds is either. A classifier trained on those comments is as good as other linear
+models there (macro F1 0.58), yet at home only there: in 5,000 film reviews (NSMC) it marked 49, and of the eleven that
+were read all were harmless stories of love and killing. Dropping all such text also drops those who write *about* hatred, and the dialect of groups that are
 often insulted (Dodge et al. 2021); hence tags by default.
 """
 
