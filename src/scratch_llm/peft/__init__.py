@@ -1,0 +1,26 @@
+"""Parameter-efficient fine-tuning: adapters beside frozen weights."""
+
+from scratch_llm.peft.adapter import AdaptedLinear, Adapter, AdapterConfig, Part
+from scratch_llm.peft.inject import (
+    activate,
+    adapted_layers,
+    adapter_names,
+    inject,
+    merge,
+    trainable_parameters,
+    unload,
+)
+
+__all__ = [
+    "AdaptedLinear",
+    "Adapter",
+    "AdapterConfig",
+    "Part",
+    "activate",
+    "adapted_layers",
+    "adapter_names",
+    "inject",
+    "merge",
+    "trainable_parameters",
+    "unload",
+]
