@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable
@@ -45,13 +46,30 @@ def is_user_error(error: BaseException) -> bool:
 
 
 def exit_code_of(work: Callable[[], int | None]) -> int:
-    """Do a command's work: its exit code, 0 for None; user errors become one line (unless WORKSHOP_DEBUG asks for more)."""
+    """Do a command's work: its exit code, 0 for None; user errors become one line (unless WORKSHOP_DEBUG asks for more).
+
+    Whoever reads standard output may have enough of it (``| head``): that is no error.
+    """
     try:
-        return work() or 0
+        code = work() or 0
+        sys.stdout.flush()  # the interpreter's own, at its end, would complain
+        return code
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 0
         if os.environ.get(DEBUG_VARIABLE) or not is_user_error(error):
             raise
         return report_error(error)
+
+
+def _nobody_reads() -> bool:
+    """Whether it is standard output that is closed; if so, what is still to come goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def install_one_line_errors() -> None:

@@ -74,3 +74,25 @@ def test_the_exit_code_of_a_commands_work(capsys, monkeypatch):
     monkeypatch.setenv("WORKSHOP_DEBUG", "1")
     with pytest.raises(ValueError, match="huge"):
         exit_code_of(fails)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("work", "code", "told"),
+    [
+        ("print('text')", 0, b""),
+        ("[print('text') for _ in range(100_000)]", 0, b""),
+        ("(_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe'))", 1, b"error: Broken pipe\n"),
+    ],
+    ids=["at the end", "on the way", "of another pipe"],
+)
+def test_a_reader_that_has_enough_is_no_error(work, code, told, unbuffered):
+    reader, writer = os.pipe()
+    if code == 0:
+        os.close(reader)  # as head does
+    program = f"import sys; from llm_workshop.errors import exit_code_of; sys.exit(exit_code_of(lambda: ({work}) and None))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, told)
