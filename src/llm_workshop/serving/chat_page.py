@@ -113,7 +113,7 @@ def _rater(session: ChatSession, settings: Settings, feedback: FeedbackStore | N
             store_rating(feedback, sent, session.info(model), settings.chat.system_prompt)
         except (OSError, ValueError) as error:
             print(f"rating not stored: {error}", file=sys.stderr, flush=True)
-            return {"error": words.not_rated(str(error))}
+            return {"error": words.NOT_RATED}
         return {"error": None}
 
     return rate
@@ -135,7 +135,7 @@ def _connect(page: gr.Blocks, session: ChatSession, parts: Parts) -> None:
             sampling = sampling_from_controls(*values)
         except (ValueError, TypeError) as error:
             back = gr.skip() if typed is None else gr.update(value=typed)
-            yield browser_value(turns, welcome), back, words.notice(f"생성 설정을 확인해 주세요. ({error})")
+            yield browser_value(turns, welcome), back, words.notice(words.check_settings(error))
             return
         view, buttons = None, answering
         for view in begin(turns, sampling, request.session_hash or ""):

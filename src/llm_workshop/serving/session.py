@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,8 @@ from llm_workshop.serving.worker import Generation, Worker
 if TYPE_CHECKING:
     from llm_workshop.settings import Settings
 
-#: Longest message accepted from a browser (characters); the context is far shorter.
-MAX_CHARACTERS = 20_000
+#: Longest message accepted from a browser (characters); a shorter one that does not fit is told its tokens.
+MAX_CHARACTERS = 200_000
 #: A page redraws at most this often (seconds); quicker pieces are joined.
 REDRAW_SECONDS = 0.05
 #: How long the page waits for the last words of an answer that was stopped.
@@ -163,10 +164,11 @@ class ChatSession:
     ) -> Iterator[View]:
         """Stream the answer to ``typed`` after the turns ``before``; ``undone`` is the page if nothing came of it."""
         text = clean(typed)
-        if reason := self._refusal(text, mode, tab):
+        backend = self._backend(model)
+        if reason := self._refusal(text, mode, tab, backend.info):
             yield undone._replace(status=words.notice(reason))
             return
-        shown, backend = [*before, user_turn(text)], self._backend(model)
+        shown = [*before, user_turn(text)]
         yield View(shown, words.waiting(0), None if undone.box is None else "")
         name = self._name(backend)
         answer = answer_turn(text if mode == COMPLETE else "", name, mode, sampling, len(text) if mode == COMPLETE else 0)
@@ -185,7 +187,7 @@ class ChatSession:
                 if self._running.get(tab) is generation:
                     del self._running[tab]
 
-    def _refusal(self, text: str, mode: str, tab: str) -> str | None:
+    def _refusal(self, text: str, mode: str, tab: str, info: ModelInfo) -> str | None:
         """Why a message cannot be sent, or None."""
         running = self._running.get(tab)
         if running is not None and not running.cancelled:
@@ -193,7 +195,7 @@ class ChatSession:
         if not text:
             return "내용을 입력한 뒤에 보내 주세요." if mode == CHAT else "이어 쓸 첫머리를 입력해 주세요."
         if len(text) > MAX_CHARACTERS:
-            return f"글이 너무 깁니다: {len(text):,}자입니다. {MAX_CHARACTERS:,}자보다 짧게 줄여 주세요."
+            return words.far_too_long(len(text), info.context_length)
         return None
 
     def _start(
@@ -228,7 +230,7 @@ class ChatSession:
             yield View([], "")
             return
         stopped = last.finish_reason is None or last.finish_reason == "cancelled"
-        status = words.figures(generation.timing, last.finish_reason, stopped, sampling.seed, dropped)
+        status = words.figures(generation.timing, last.finish_reason, stopped, sampling, dropped)
         answer["content"] = answer["content"].strip() or words.EMPTY_ANSWER
         yield View([*shown, answer], status)
 
@@ -238,11 +240,13 @@ def _after_error(error: Exception, undone: View, shown: list[Turn], answer: Turn
     if isinstance(error, BusyError):
         reason = words.BUSY
     elif isinstance(error, EngineError):
-        reason = words.engine_broke(str(error))
+        reason = words.ENGINE_BROKE
+        _tell(error)
     elif isinstance(error, PromptTooLongError):
         reason = words.too_long(error.n_tokens, error.limit)
     elif isinstance(error, ValueError):
-        reason = words.refused(str(error))
+        reason = words.refused(error)
+        _tell(error)
     else:
         traceback.print_exception(error)
         reason = words.BROKEN
@@ -250,3 +254,8 @@ def _after_error(error: Exception, undone: View, shown: list[Turn], answer: Turn
     if not written:
         return undone._replace(status=words.notice(reason))
     return View([*shown, {**answer, "content": answer["content"].strip()}], words.notice(f"{reason} {words.CUT_SHORT}"))
+
+
+def _tell(error: Exception) -> None:
+    """The cause, which is for whoever runs the page, goes to its terminal."""
+    print(f"chat page: {error}", file=sys.stderr, flush=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from html import escape
 
-from llm_workshop.serving.engine import ModelInfo
+from llm_workshop.serving.engine import ModelInfo, Sampling
 from llm_workshop.serving.worker import Timing
 
 TITLE = "밑바닥 LLM 대화"
@@ -13,8 +15,12 @@ SEND, STOP = "보내기", "멈추기"
 BOX = {CHAT: "메시지를 입력하세요", COMPLETE: "이어 쓸 글의 첫머리를 적어 주세요"}
 EMPTY_ANSWER = "(모델이 아무것도 쓰지 않고 답을 마쳤습니다.)"
 BUSY = "기다리는 사람이 너무 많습니다. 잠시 뒤에 다시 보내 주세요."
+ENGINE_BROKE = "모델 서버가 답하지 못했습니다. 서버가 다시 뜨는 중일 수 있으니 잠시 뒤에 다시 보내 주세요."
+NOT_RATED = "평가를 저장하지 못했습니다. 까닭은 이 화면을 띄운 터미널에 찍혀 있습니다."
 BROKEN = "답을 만들다가 오류가 났습니다. 터미널에 찍힌 기록을 확인해 주세요."
 CUT_SHORT = "쓰던 글은 남겨 두었습니다."
+
+SETTINGS = tuple(field.name for field in fields(Sampling))
 
 #: Words in the conversation itself; the script reads them by these names.
 LOG = {
@@ -97,20 +103,22 @@ def notice(text: str) -> str:
     return f'<p class="notice" role="alert">{escape(text)}</p>'
 
 
-def engine_broke(detail: str) -> str:
-    return f"모델 서버가 답하지 못했습니다. 서버가 다시 뜨는 중일 수 있으니 잠시 뒤에 다시 보내 주세요. ({detail})"
+def refused(error: Exception) -> str:
+    """For a request that the model has not taken; names the settings that the (English) error speaks of."""
+    return f"모델이 이 요청을 받지 않았습니다. {check_settings(error)}"
 
 
-def refused(detail: str) -> str:
-    return f"모델이 이 요청을 받지 않았습니다. 생성 설정을 확인해 주세요. ({detail})"
-
-
-def not_rated(detail: str) -> str:
-    return f"평가를 저장하지 못했습니다. ({detail})"
+def check_settings(error: Exception) -> str:
+    found = [name for name in SETTINGS if re.search(rf"(?<![a-z_]){name}(?![a-z_])", str(error))]
+    return f"생성 설정 {', '.join(found)}의 값을 확인해 주세요." if found else "생성 설정을 확인해 주세요."
 
 
 def too_long(n_tokens: int, limit: int) -> str:
     return f"글이 모델의 문맥보다 깁니다: {n_tokens:,}토큰인데 {limit:,}토큰까지 넣을 수 있습니다. 줄여서 다시 보내 주세요."
+
+
+def far_too_long(n_characters: int, limit: int) -> str:
+    return f"글이 너무 깁니다: {n_characters:,}자입니다. 이 모델은 {limit:,}토큰까지만 볼 수 있으니 줄여서 다시 보내 주세요."
 
 
 def waiting(ahead: int) -> str:
@@ -122,7 +130,7 @@ def writing(timing: Timing) -> str:
     return f'<p class="busy" role="status">{timing.n_tokens:,}토큰 쓰는 중<i></i></p>'
 
 
-def figures(timing: Timing, reason: str | None, stopped: bool, seed: int | None, dropped: int) -> str:
+def figures(timing: Timing, reason: str | None, stopped: bool, sampling: Sampling, dropped: int) -> str:
     """The measured line under an answer."""
     parts = []
     if timing.time_to_first_token is not None:
@@ -130,9 +138,11 @@ def figures(timing: Timing, reason: str | None, stopped: bool, seed: int | None,
     if timing.tokens_per_second is not None:
         parts.append(f"<b>{timing.tokens_per_second:,.0f}</b> 토큰/초")
     parts.append(f"{timing.n_tokens:,}토큰, {timing.seconds:.1f}초")
-    if seed is not None:
-        parts.append(f"시드 {seed}")
-    parts.append("멈춤" if stopped else "길이 제한에 닿음" if reason == "length" else "종료 토큰에서 멈춤")
+    if sampling.seed is not None:
+        parts.append(f"시드 {sampling.seed}")
+    # An engine tells that it stopped, not at which of the two.
+    end = "종료 토큰이나 멈춤 글에서 멈춤" if sampling.stop else "종료 토큰에서 멈춤"
+    parts.append("멈춤" if stopped else "길이 제한에 닿음" if reason == "length" else end)
     line = " · ".join(parts)
     if dropped:
         line += f"<br>대화가 길어서 오래된 메시지 {dropped}개는 모델에게 보이지 않았습니다."

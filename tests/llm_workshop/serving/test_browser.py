@@ -378,7 +378,7 @@ def test_an_engine_that_breaks_off_leaves_its_words(open_tab):
         tab = open_tab(served.address)
         ask(tab, "안녕?")
         tab.wait_for_selector("#status .notice")
-        assert "127.0.0.1:8001" in tab.inner_text(STATUS) and "남겨 두었습니다" in tab.inner_text(STATUS)
+        assert "서버가 답하지 못했습니다" in tab.inner_text(STATUS) and "남겨 두었습니다" in tab.inner_text(STATUS)
         assert tab.inner_text(BOT).endswith("모델이에요.") and tab.inner_text(USER) == "안녕?"
         engine.broken = False
         tab.click("#chat .tool.again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 import time
 from itertools import pairwise
@@ -69,7 +70,8 @@ def test_completion_goes_on_from_the_text_itself(make_session):
 
 @pytest.mark.parametrize(
     "text, notice",
-    [("", "입력한 뒤"), (" \n\u200b", "입력한 뒤"), ("가" * (MAX_CHARACTERS + 1), "너무 깁니다"), ("가 " * 300, "문맥보다")],
+    [("", "입력한 뒤"), (" \n\u200b", "입력한 뒤"), ("가" * (MAX_CHARACTERS + 1), "100토큰까지만"), ("가 " * 300, "300토큰인데 100토큰까지"),
+     ("가 " * (MAX_CHARACTERS // 2), "100,000토큰인데")],
 )
 def test_what_cannot_be_sent_ends_in_a_notice_and_leaves_the_conversation(make_session, text, notice):
     before = [{"role": "user", "content": "하나"}, {"role": "assistant", "content": "둘"}]
@@ -107,6 +109,12 @@ def test_a_discarded_answer_ends_in_an_empty_page(make_session):
     assert engine_of(session).closed_early == 1
 
 
+def test_a_stop_text_is_not_called_an_end_token(make_session):
+    sampling = Sampling(stop=("질문:",), seed=7)
+    (*_, last) = make_session(FakeEngine(seconds_per_token=0)).answer("안녕?", [], CHAT, sampling, "tab")
+    assert "종료 토큰이나 멈춤 글에서 멈춤" in last.status
+
+
 class Breaking(FakeEngine):
     """Writes ``before`` and then raises ``error``."""
 
@@ -124,8 +132,8 @@ class Breaking(FakeEngine):
     "error, notice",
     [
         (BusyError("8 requests are waiting"), "기다리는 사람이 너무 많습니다"),
-        (EngineError("no server at 127.0.0.1:8001"), "no server at 127.0.0.1:8001"),
-        (ValueError("top_k has no input"), "top_k has no input"),
+        (EngineError("no server at 127.0.0.1:8001"), "서버가 답하지 못했습니다"),
+        (ValueError("top_k has no input"), "생성 설정 top_k의 값을 확인해 주세요"),
         (RuntimeError("out of luck"), "오류가 났습니다"),
     ],
 )
@@ -138,7 +146,10 @@ def test_an_engine_that_fails_is_told_and_nothing_is_lost(make_session, capsys, 
     shown, line, box, _ = answer(session, "안녕?", history)[-1]
     assert [t["content"] for t in shown] == ["하나", "둘", "안녕?", "여기까지는"], "the words that had come stay"
     assert notice in line and words.CUT_SHORT in line and box is None and not session._running
-    assert ("RuntimeError" in capsys.readouterr().err) == isinstance(error, RuntimeError)
+    assert not re.search("no server|has no input|out of luck", line), "the page speaks Korean"
+    told = capsys.readouterr().err
+    assert ("RuntimeError" in told) == isinstance(error, RuntimeError)
+    assert (str(error) in told) != isinstance(error, BusyError), "whoever runs the page gets the cause"
 
 
 def test_a_message_is_answered_again_and_what_followed_goes(make_session):
@@ -157,7 +168,8 @@ def test_a_changed_message_that_cannot_be_sent_leaves_all_as_it_was(make_session
     session = make_session(Breaking(EngineError("gone")))
     history = [{"role": "user", "content": "하나"}, {"role": "assistant", "content": "둘"}]
     view = list(session.answer_again(0, "고친 하나", history, CHAT, Sampling(), "tab"))[-1]
-    assert (view.history, view.box, view.draft) == (history, None, Draft(0, "고친 하나")) and "gone" in view.status
+    assert (view.history, view.box, view.draft) == (history, None, Draft(0, "고친 하나"))
+    assert "답하지 못했습니다" in view.status
     for index in (1, 2, -1, "0", None):
         view = list(session.answer_again(index, None, history, CHAT, Sampling(), "tab"))[-1]
         assert view.history == history and "다시 만들 답이 없습니다" in view.status

@@ -13,7 +13,7 @@ from llm_workshop.serving.conversation import clean, visible
 from llm_workshop.serving.engine import BusyError, ChatEngine, Delta, Message, PromptTooLongError, Sampling
 from llm_workshop.serving.terminal import phrases
 from llm_workshop.serving.terminal.keyboard import changed
-from llm_workshop.serving.words import EMPTY_ANSWER, too_long
+from llm_workshop.serving.words import EMPTY_ANSWER, refused, too_long
 from llm_workshop.serving.worker import Timing
 
 
@@ -80,7 +80,8 @@ class Conversation:
             self._problem(phrases.BUSY)
         except (OSError, ValueError) as error:
             self._end_line(parts)
-            self._problem(f"{error}\n{phrases.SEND_AGAIN}")
+            self._problem(refused(error) if isinstance(error, ValueError) else phrases.BROKEN)
+            self._say(phrases.cause(error))
         self._conclude(question, parts, timing, reason, dropped)
 
     def _conclude(self, question: str, parts: list[str], timing: Timing, reason: str | None, dropped: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import select
 import shlex
 import sys
@@ -46,7 +47,22 @@ def changed(sampling: Sampling, text: str) -> Sampling:
         if not equals or name not in names:
             raise ValueError(f"{part!r}: 이름=값으로 적어 주세요. 이름은 {', '.join(names)} 가운데 하나입니다.")
         changes[name] = _value(name, value)
-    return dataclasses.replace(sampling, **changes)
+    try:
+        return dataclasses.replace(sampling, **changes)
+    except ValueError as error:
+        raise ValueError(_in_korean(str(error))) from None
+
+
+def _in_korean(error: str) -> str:
+    """Sampling's "top_p=7.0: use a number above 0 and at most 1" for the person who typed it."""
+    match = re.fullmatch(r"(.*): use a (whole )?number (above|at least) (\S+?)(?: and at most (\S+))?", error)
+    if match is None:
+        return error
+    given, whole, bound, low, high = match.groups()
+    allowed = [f"{low}보다 큰" if bound == "above" else f"{low} 이상"] + ([f"{high} 이하"] if high else [])
+    if bound == "above" and high:
+        allowed[0] = f"{low}보다 크고"
+    return f"{given}: {' '.join(allowed)}{'인' if high or bound != 'above' else ''} {'정수' if whole else '수'}를 적어 주세요."
 
 
 def _value(name: str, text: str) -> Any:

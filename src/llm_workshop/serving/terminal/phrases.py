@@ -26,13 +26,18 @@ NEW = "대화를 새로 시작합니다."
 NOTHING_TO_REPEAT = "다시 답할 질문이 아직 없습니다."
 STOPPED = "여기서 멈춤"
 KEEPS_NOTHING = "답이 나오기 전에 멈췄습니다. /다시를 입력하면 같은 질문을 다시 보냅니다."
-SEND_AGAIN = "/다시를 입력하면 같은 질문을 다시 보냅니다."
+BROKEN = "서버가 답하지 못했습니다. 서버가 다시 뜨는 중일 수 있으니 잠시 뒤에 /다시를 입력해 보세요."
 BUSY = "서버가 다른 요청으로 바쁩니다. 잠시 뒤에 /다시를 입력해 보세요."
 COMPLETES = "이 모델은 대화를 배운 적이 없어서, 입력한 글을 이어 씁니다."
 
 
 def unknown(command: str) -> str:
     return f"모르는 명령입니다: {command}. /도움을 입력하면 명령을 모두 보여 줍니다."
+
+
+def cause(error: Exception) -> str:
+    """For whoever looks after the server."""
+    return f"  자세한 까닭: {error}"
 
 
 def in_process(address: str) -> str:
