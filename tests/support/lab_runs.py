@@ -15,6 +15,7 @@ RUNS = {
     "labs/week01_environment/tools.py": (),
     "labs/week02_curation/collect.py": RAW,
     "labs/week02_curation/clean.py": RAW,
+    "labs/week02_curation/quality.py": RAW,
     "labs/week02_curation/dedup.py": RAW,
     "labs/week02_curation/report.py": RAW,
     "labs/week03_tokenizers/tokenizer.py": SMALL,

@@ -29,7 +29,7 @@ class Section:
 
 #: The steps of a week in the order of its guide, where that is not the alphabet's.
 _STEPS = (
-    "setup", "hello", "lifecycle", "tools", "collect", "clean", "dedup", "report", "tokenizer", "attention", "compare", "extend",
+    "setup", "hello", "lifecycle", "tools", "collect", "clean", "quality", "dedup", "report", "tokenizer", "attention", "compare", "extend",
     "flops", "quantize", "export", "serve", "loadtest",
 )  # fmt: skip
 
