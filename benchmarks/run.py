@@ -4,6 +4,7 @@
     python benchmarks/generation.py --help    # each part is a program with choices of its own
 
 bpe         training and encoding of the tokenizer against HF Tokenizers
+segmenters  training and encoding of WordPiece and Unigram against HF Tokenizers and SentencePiece
 attention   multi-head attention in every way it is written, against PyTorch's
 training    steps of every architecture against transformers, litgpt and llms-from-scratch
 generation  new tokens of every architecture against the same peers
@@ -37,7 +38,7 @@ from llm_workshop.errors import install_one_line_errors
 from scratch_llm.io import atomic_write
 
 # Each has ``run(quick) -> rows``: {name, ours, peer, unit, ratio, target, note}.
-PARTS = ("bpe", "attention", "training", "generation", "int8", "continuous", "serving", "curation", "dedup")
+PARTS = ("bpe", "segmenters", "attention", "training", "generation", "int8", "continuous", "serving", "curation", "dedup")
 
 
 def main() -> None:
