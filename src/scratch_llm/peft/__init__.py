@@ -10,11 +10,15 @@ from scratch_llm.peft.inject import (
     trainable_parameters,
     unload,
 )
+from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
 
 __all__ = [
     "AdaptedLinear",
     "Adapter",
     "AdapterConfig",
+    "DoRA",
+    "LoRA",
+    "LoRAConfig",
     "Part",
     "activate",
     "adapted_layers",
