@@ -19,6 +19,7 @@ from llm_workshop.corpora.document import Document
 from llm_workshop.corpora.sample.noise import NOISE_TYPES
 from llm_workshop.curation.step import Drop, Step
 from llm_workshop.curation.truth import expected_texts, may_be_dropped, same_text
+from llm_workshop.errors import exit_code_of, install_one_line_errors
 
 DUPLICATES = ("exact_duplicate", "near_duplicate")
 #: Titles of the faults in the tables of a report.
@@ -272,9 +273,6 @@ def _around_difference(expected: str, got: str, width: int = 40) -> tuple[str, s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the scores of a recipe on a fresh part of the sample."""
-    from llm_workshop.corpora.sample import generate
-    from llm_workshop.curation.recipe import load_recipe
-
     parser = argparse.ArgumentParser(description=main.__doc__, prog="python -m llm_workshop.curation.measure")
     parser.add_argument("--recipe", default="korean", help="a built-in recipe, or the path of a YAML file")
     parser.add_argument("--seed", type=int, default=101)
@@ -282,6 +280,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise", type=float, default=0.5, help="share of documents with a fault")
     parser.add_argument("--examples", type=int, default=3, help="misses shown for each fault and problem")
     options = parser.parse_args(arguments)
+    install_one_line_errors()
+    return exit_code_of(lambda: _print_scores(options))
+
+
+def _print_scores(options: argparse.Namespace) -> int:
+    from llm_workshop.corpora.sample import generate
+    from llm_workshop.curation.recipe import load_recipe
+
     documents = generate(options.megabytes, options.seed, "valid", None, options.noise)
     result = measure(documents, load_recipe(options.recipe).steps, examples=options.examples)
     print(f"{'fault':<16}{'documents':>10}{'restored':>10}{'dropped':>9}{'wrong':>7}{'recall':>9}{'precision':>10}")

@@ -138,3 +138,9 @@ def test_command_prints_every_fault(capsys):
     assert module.main(["--megabytes", "0.1", "--examples", "1"]) == 0
     printed = capsys.readouterr().out
     assert all(fault in printed for fault in ("personal_data", "gibberish", "clean:", "precision"))
+
+
+def test_a_recipe_that_is_not_there_is_one_line(capsys):
+    assert module.main(["--recipe", "nope"]) == 1
+    error = capsys.readouterr().err
+    assert "no recipe 'nope'" in error and "Traceback" not in error
