@@ -31,7 +31,7 @@ from llm_workshop.orientation.first_model import find_first_model
 from llm_workshop.orientation.hub import look_for_hub_model
 from llm_workshop.orientation.induction import VOCAB, learn_to_copy
 from llm_workshop.orientation.plots import induction_plot, probability_bars
-from llm_workshop.orientation.words import losses_of_a_repetition, one_line, token_label
+from llm_workshop.orientation.words import losses_of_a_repetition, one_line, ordinary_tokens, token_label
 from llm_workshop.report import Report
 from llm_workshop.settings import settings_from_command_line
 from scratch_llm.models import load_model
@@ -71,7 +71,7 @@ report.text(f"쓴 모델은 **{first.origin}**입니다.").table(rows)
 # `pipeline("text-generation", model=…)`은 폴더(또는 허브의 이름)를 받아 토크나이저와 모델을 함께 올립니다.
 # 부르면 글을 이어 씁니다. `do_sample=False`는 늘 가장 그럴듯한 토큰만 고르라는 뜻이라, 몇 번을 불러도 같은 글이 나옵니다.
 #
-# 작은 모델의 글은 엉성합니다. 문법은 어렴풋이 맞는데 뜻이 이어지지 않지요. 그 엉성함이 **크기와 데이터의 부족**에서 온다는 것을
+# 작은 모델의 글은 엉성합니다. 문법은 어렴풋이 맞는데 뜻이 이어지지 않고, 늘 1등만 고르면 같은 말을 되풀이하기 쉽습니다. 그 엉성함이 **크기와 데이터의 부족**에서 온다는 것을
 # 이 과정 내내 확인하게 됩니다.
 
 # %%
@@ -179,7 +179,7 @@ figure
 # %%
 report.section("5. 문맥에서 배우는 능력은 어떻게 생기나")
 LENGTH = 24
-ordinary = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids and i < model.config.vocab_size]
+ordinary = ordinary_tokens(tokenizer, model)
 losses = losses_of_a_repetition(model, ordinary, LENGTH, rows=32, seed=settings.seed)
 first_half, second_half = losses[: LENGTH - 1].mean().item(), losses[LENGTH:].mean().item()
 verdict = "다시 들을 때 뚜렷이 낮습니다. 앞에서 본 것을 베낄 줄 압니다" if second_half < 0.7 * first_half else "거의 낮아지지 않습니다. 문맥에서 베끼지 못합니다"
@@ -231,7 +231,7 @@ else:
                 [answer] = write(prompt, max_new_tokens=N_NEW, do_sample=False)
             print(f"  {prompt} → {one_line(answer['generated_text'][len(prompt):])}")
             report.text(f"{hub.name}: **{prompt}**").output(one_line(answer["generated_text"]))
-        losses = losses_of_a_repetition(write.model, range(1000, 20000), LENGTH, rows=8, seed=settings.seed)
+        losses = losses_of_a_repetition(write.model, ordinary_tokens(write.tokenizer, write.model), LENGTH, rows=8, seed=settings.seed)
         print(f"  무작위 토큰 {LENGTH}개를 처음 들을 때 {losses[: LENGTH - 1].mean():.2f}, 다시 들을 때 {losses[LENGTH:].mean():.2f}")
     else:
         report.text(f"허브의 모델 {hub.name}은 실행하지 못했습니다. {hub.reason}.")

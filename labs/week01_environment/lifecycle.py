@@ -90,10 +90,10 @@ memory = memory_by_size(models)
 table = []
 for row in memory:
     needs = {"쓰기 bfloat16": row["bfloat16"] + row["cache"], "쓰기 int4": row["int4"] + row["cache"], "전체 학습": row["full"], "LoRA": row["lora"]}
-    table.append({"모델": row["name"], "파라미터": row["parameters"]} | {f"{key} (GB)": round(value / 1e9, 2) for key, value in needs.items()}
+    table.append({"모델": row["name"]} | {key: round(value / 1e9, 2) for key, value in needs.items()}
                  | {"쓸 수 있는 GPU": smallest_gpu(needs["쓰기 bfloat16"]), "학습할 수 있는 GPU": smallest_gpu(needs["전체 학습"])})  # fmt: skip
     print(f"  {row['name']:14} {row['parameters']:>14,}개: " + ", ".join(f"{key} {value / 1e9:.2f} GB" for key, value in needs.items()))
-report.table(table, caption=f"문맥 {CONTEXT:,}, 한 줄씩. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
+report.table(table, caption=f"GB. 문맥 {CONTEXT:,}, 한 줄씩. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
 figure = memory_plot(memory, {gpu: device_named(gpu).memory_bytes for gpu in GPUS})
 report.figure(figure, "memory", "파라미터 수에 따른 메모리 (두 축 모두 로그)")
 figure

@@ -30,7 +30,7 @@ from llm_workshop.orientation.environments import ENVIRONMENTS, environment_rows
 from llm_workshop.orientation.gpu import FORMATS, gpu_rows
 from llm_workshop.orientation.hub import is_offline, look_for_hub_model
 from llm_workshop.orientation.plots import speed_plot
-from llm_workshop.orientation.speed import copy_bandwidth, import_seconds, product_speeds
+from llm_workshop.orientation.speed import copy_bandwidth, fetch_tiktoken, import_seconds, product_speeds
 from llm_workshop.report import Report
 from llm_workshop.report.plots import hangul_font_files
 from llm_workshop.settings import settings_from_command_line
@@ -143,7 +143,7 @@ figure
 # ## 5. 미리 데우기
 #
 # 첫 실행이 유난히 느린 까닭은 대개 **캐시**입니다. 라이브러리의 바이트코드, 글꼴 목록, 허브에서 받은 파일, 컴파일된 커널이 처음 한 번
-# 만들어지고 그 뒤로는 다시 쓰입니다. 수업 전에 한 번 데워 두면 다 같이 기다리지 않아도 됩니다.
+# 만들어지고 그 뒤로는 다시 쓰입니다. smoke가 아니면 3주차에 쓸 GPT-2의 어휘(1.5 MB)도 받아 둡니다. 수업 전에 한 번 데워 두면 다 같이 기다리지 않아도 됩니다.
 # 컨테이너에서는 이 캐시를 볼륨에 두어 컨테이너를 지워도 남게 합니다.
 
 # %%
@@ -165,7 +165,9 @@ else:
     words = f"{hub.name}: {hub.reason}"
 offline = "켜짐 (허브에 묻지 않습니다)" if is_offline() else "꺼짐"
 print(f"  HF_HUB_OFFLINE {offline}. hello.py가 쓸 허브 모델: {words}")
-report.facts({"HF_HUB_OFFLINE": offline, "hello.py가 쓸 허브 모델": words})
+vocabulary = "묻지 않음" if smoke or is_offline() else fetch_tiktoken()
+print(f"  GPT-2의 어휘(tiktoken, 3주차에서 견줍니다): {vocabulary}")
+report.facts({"HF_HUB_OFFLINE": offline, "hello.py가 쓸 허브 모델": words, "GPT-2의 어휘 (tiktoken)": vocabulary})
 report.save()
 
 # %% [markdown]

@@ -147,6 +147,7 @@ else:  # SentencePiece 방식의 토크나이저
 answers["Transformers"] = [theirs.encode(text, add_special_tokens=False) for text in TEXTS]
 if peer is not None:
     answer = asked_ids.result()
+    calling.shutdown()
     if answer.problem:
         print(f"  nemo-toolkit: 열지 못했습니다. {answer.problem}")
     else:

@@ -70,3 +70,20 @@ def import_seconds(modules: Sequence[str]) -> list[tuple[str, float, float]]:
             times.append(time.perf_counter() - started)
         found.append((module, *times))
     return found
+
+
+def fetch_tiktoken(seconds: float = 30) -> str:
+    """Have tiktoken keep GPT-2's vocabulary (about 1.5 MB) for later weeks; says in Korean what came of it.
+
+    In a process of its own, which is ended after ``seconds``: a network that swallows packets must not hold up a class.
+    """
+    started = time.perf_counter()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import tiktoken; tiktoken.get_encoding('gpt2')"], capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return f"{seconds:.0f}초 안에 받지 못했습니다. 네트워크가 있는 곳에서 다시 해 보세요"
+    if done.returncode != 0:
+        return "받지 못했습니다. 필요한 실습은 이 토크나이저를 빼고 돕니다"
+    return f"준비되었습니다 ({time.perf_counter() - started:.1f}초)"

@@ -29,6 +29,12 @@ def token_label(tokenizer: Any, token: int) -> str:
     return text.replace(" ", "_").replace("\n", "↵") or "(빈 글자)"
 
 
+def ordinary_tokens(tokenizer: Any, model: Any) -> list[int]:
+    """Ids that stand for text: no special ones, none that the model has no row for."""
+    special = set(tokenizer.all_special_ids)
+    return [token for token in range(min(len(tokenizer), model.config.vocab_size)) if token not in special]
+
+
 @torch.no_grad()
 def losses_of_a_repetition(model: Any, vocab: Sequence[int], length: int, rows: int, seed: int) -> torch.Tensor:
     """Loss (nats) of each token of rows that say ``length`` random tokens twice; averaged over ``rows``: (2 length - 1,).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from llm_workshop.artifacts import Artifacts
+from llm_workshop.doctor import TIKTOKEN_GPT2_FILES
 from llm_workshop.orientation import environments, first_model, induction
 from llm_workshop.orientation.environments import (
     ENVIRONMENTS,
@@ -24,7 +26,8 @@ from llm_workshop.orientation.environments import (
 from llm_workshop.orientation.gpu import fast_formats, supports
 from llm_workshop.orientation.hub import is_offline, look_for_hub_model
 from llm_workshop.orientation.peers import Answer, NemoPeer, last_line
-from llm_workshop.orientation.words import losses_of_a_repetition, one_line, token_label
+from llm_workshop.orientation.speed import copy_bandwidth, fetch_tiktoken, import_seconds, product_speeds
+from llm_workshop.orientation.words import losses_of_a_repetition, one_line, ordinary_tokens, token_label
 from llm_workshop.settings import load_settings
 from scratch_llm.models import LlamaConfig, build_model, load_model
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE
@@ -143,6 +146,8 @@ def test_tokens_and_texts_in_a_form_that_can_be_shown(checkpoint):
     assert labels[0].startswith("0x") and not any("\ufffd" in label or "\n" in label for label in labels)
     assert "".join(label.removeprefix("0x") for label in labels[:3] if label.startswith("0x")) == "뷁".encode().hex().upper()
     assert one_line(" 가\n 나\ufffd") == "가 나▯"
+    ordinary = ordinary_tokens(tokenizer, load_model(checkpoint))
+    assert not set(ordinary) & set(tokenizer.all_special_ids) and len(ordinary) == len(tokenizer) - len(set(tokenizer.all_special_ids))
 
 
 # --- the hub --------------------------------------------------------------------------------------------------------
@@ -178,6 +183,32 @@ def test_a_name_that_is_none_is_said_so(tmp_path):
 def test_offline_as_the_hub_library_reads_it(monkeypatch, value, offline):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert is_offline() is offline
+
+
+def test_a_vocabulary_that_does_not_come_does_not_hold_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    assert "초 안에 받지 못했습니다" in fetch_tiktoken(seconds=0.05)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert fetch_tiktoken().startswith("받지 못했습니다")
+
+
+def test_a_vocabulary_that_is_there_is_ready(tmp_path, monkeypatch, shared_data):
+    for name, file in zip(TIKTOKEN_GPT2_FILES, ("vocab.bpe", "encoder.json")):
+        shutil.copyfile(shared_data / "gpt2_bpe" / file, tmp_path / name)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert fetch_tiktoken().startswith("준비되었습니다")
+
+
+def test_imports_are_timed_twice():
+    [(name, first, second)] = import_seconds(["json"])
+    assert name == "json" and 0 < first < 60 and 0 < second < 60
+
+
+def test_speeds_are_of_formats_that_can_be_multiplied():
+    speeds = product_speeds("cpu", 64, seconds=0.01)
+    assert {"float32", "bfloat16"} <= set(speeds) and all(speed > 1e6 for speed in speeds.values())
+    assert copy_bandwidth("cpu", megabytes=4, repeats=1) > 1e8
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
