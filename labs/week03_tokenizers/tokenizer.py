@@ -22,8 +22,9 @@
 import unicodedata
 from itertools import islice
 
+import numpy as np
+
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.corpora.loaders import data_folders
 from llm_workshop.pipeline import build_corpus, build_tokenizer
 from llm_workshop.pipeline.tokenizer import training_texts
 from llm_workshop.report import Report
@@ -37,6 +38,7 @@ from llm_workshop.tokenization import (
     train_hugging_face_bpe,
     train_sentencepiece,
 )
+from llm_workshop.tokenization.contenders import gpt2_tokenizer
 from scratch_llm.tokenizers import (
     PATTERNS,
     SPECIAL_TOKENS,
@@ -255,9 +257,42 @@ report.table([
 report.figure(figure, "vocabulary", "어휘를 두 배로 늘릴 때마다 어절당 토큰 수가 줄지만, 줄어드는 폭은 점점 작아집니다 (검증 글에서 잰 값)")
 
 # %% [markdown]
-# ## 10. 다른 토크나이저와 나란히
+# ## 10. 어휘는 고르게 쓰이지 않는다
 #
-# 같은 글, 같은 어휘 크기로 라이브러리의 토크나이저도 가르쳐 봅니다.
+# 어휘를 키울수록 촘촘해지는데 왜 한없이 키우지 않을까요? 토큰마다 임베딩 한 줄이 있고, 그 줄은 **그 토큰이 나올 때만** 제대로 배웁니다.
+# 배운 글을 부호화해서 토큰마다 몇 번 나오는지 세어 보면 순위와 횟수가 로그 눈금에서 거의 곧게 떨어집니다(지프의 법칙). 뒤쪽 토큰은 학습 내내
+# 몇 번 만나지 못합니다. 큰 모델에서 어쩌다 나오는 이상한 토큰(glitch token)도 이렇게 거의 배우지 못한 줄입니다.
+#
+# 한 번도 나오지 않는 토큰이 있는 것도 보세요. 더 긴 토큰에 먹혀서 홀로 나올 일이 없어진 **중간 조각**과, 이 글에 없는 바이트입니다.
+
+# %%
+report.section("10. 어휘는 고르게 쓰이지 않는다")
+counts = np.bincount(np.concatenate(list(tokenizer.encode_documents(train_lines, end_with=None))), minlength=vocab_size)
+ranked = np.sort(counts)[::-1]
+never, rarely = int((counts == 0).sum()), int(((counts > 0) & (counts < 100)).sum())
+half = int(np.searchsorted(np.cumsum(ranked), ranked.sum() / 2)) + 1
+print(f"토큰 {ranked.sum():,}개 가운데 절반을 가장 흔한 {half:,}가지({half / vocab_size:.1%})가 차지합니다")
+print(f"한 번도 나오지 않은 토큰 {never:,}가지, 100번 미만 {rarely:,}가지 (어휘 {vocab_size:,})")
+unused = sorted((t for t, number in tokenizer.ordinary_tokens().items() if not counts[number] and len(t) > 1), key=len)
+print("나오지 않은 중간 조각:", show_pieces(unused[-12:], " ") or "없음")
+figure, axes = new_figure(width=7.0, height=3.6)
+axes.plot(np.arange(1, len(ranked) + 1 - never), ranked[: len(ranked) - never], color=COLORS[0])
+axes.axhline(100, color=COLORS[1], linewidth=1, linestyle="--")
+axes.annotate("100번", (1, 100), textcoords="offset points", xytext=(4, 4), fontsize=8.5, color=COLORS[1])
+axes.set(xscale="log", yscale="log", xlabel="순위", ylabel="횟수", title="토큰의 순위와 횟수")
+for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter("{x:,.0f}")
+report.facts({
+    "글의 절반을 차지하는 토큰": f"{half:,}가지 (어휘의 {half / vocab_size:.1%})", "한 번도 나오지 않은 토큰": never, "100번 미만": rarely,
+    "나오지 않은 중간 조각의 예": show_pieces(unused[-8:], " ") or "없음",
+})  # fmt: skip
+report.figure(figure, "zipf", "배운 글에서 토큰이 나온 횟수를 순위대로: 뒤쪽 토큰은 배울 기회가 거의 없습니다")
+
+# %% [markdown]
+# ## 11. 다른 토크나이저와 나란히
+#
+# 같은 글, 같은 어휘 크기로 라이브러리의 토크나이저도 가르쳐 봅니다. WordPiece와 Unigram을 직접 짠 것, 형태소 경계, 모델의 비트/바이트까지
+# 견주는 것은 `compare.py`에서 합니다.
 #
 # - **HF BPE**: Hugging Face Tokenizers의 바이트 BPE. 우리와 같은 알고리즘이니 거의 같은 값이 나와야 합니다.
 # - **SentencePiece BPE**: 바이트가 아니라 유니코드 **글자**에서 시작합니다. 글자표에 없는 글자만 바이트로 풉니다.
@@ -265,7 +300,7 @@ report.figure(figure, "vocabulary", "어휘를 두 배로 늘릴 때마다 어�
 # - **GPT-2**: 영어 위주로 배운 50,257개짜리 어휘(파일이 있을 때만). 한국어에는 얼마나 비쌀까요?
 
 # %%
-report.section("10. 다른 토크나이저와 나란히")
+report.section("11. 다른 토크나이저와 나란히")
 peers = [
     our_peer(f"우리 BPE ({pattern})", ByteLevelBPE.train(train_lines, vocab_size, pattern=pattern)),
     *(
@@ -280,9 +315,8 @@ for model_type, name in (("bpe", "SentencePiece BPE"), ("unigram", "SentencePiec
         peers.append(train_sentencepiece(train_lines, vocab_size, model_type, name))
     except ValueError as error:  # 어휘가 아주 작으면 글자표조차 다 담지 못한다
         print(f"{name}는 뺍니다: {error}")
-gpt2_folder = next((f / "gpt2_bpe" for f in data_folders() if (f / "gpt2_bpe" / "vocab.bpe").is_file()), None)
-if gpt2_folder:
-    gpt2 = ByteLevelBPE.from_gpt2_files(gpt2_folder / "encoder.json", gpt2_folder / "vocab.bpe")
+gpt2 = gpt2_tokenizer()
+if gpt2:
     peers.append(our_peer("GPT-2", gpt2))
 else:
     print("GPT-2의 encoder.json과 vocab.bpe를 찾지 못해 비교에서 뺍니다 (data/gpt2_bpe/에 두면 함께 잽니다)")
@@ -307,13 +341,13 @@ report.text(
 ).table(comparison)
 
 # %% [markdown]
-# ## 11. 문장은 어떻게 나뉘나
+# ## 12. 문장은 어떻게 나뉘나
 #
 # 숫자만 보지 말고 꼭 눈으로 보세요. 조사("를", "에서")와 어미("었다", "습니다")가 홀로 서 있나요, 낱말에 붙어 있나요?
 # 형태소 분석기를 쓰지 않았는데도 자주 쓰는 조사와 어미는 저절로 드러납니다. 그러나 언제나 형태소와 일치하지는 않습니다.
 
 # %%
-report.section("11. 문장은 어떻게 나뉘나")
+report.section("12. 문장은 어떻게 나뉘나")
 examples = [
     "할머니께서 시장에서 사과를 사 오셨습니다.",
     "그 영화는 생각보다 훨씬 재미있었다ㅋㅋㅋ",
@@ -348,4 +382,5 @@ report.save()
 #
 # - `make week3-tokenizer ARGS="tokenizer.vocab_size=2048"`: 어절당 토큰 수가 얼마나 늘어나나요? 모델은 얼마나 작아지나요?
 # - `make week3-tokenizer ARGS="tokenizer.pattern=gpt2"`: 연도와 가격이 어휘를 얼마나 차지하는지 세어 보세요.
+# - `make week3-tokenizer ARGS="tokenizer.vocab_size=32768"`: 10절의 "한 번도 나오지 않은 토큰"은 몇 가지로 늘어나나요?
 # - `make week3-tokenizer DATA=nsmc`: 영화평으로 배우면 어떤 토큰이 앞쪽에 나오나요?
