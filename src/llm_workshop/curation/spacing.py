@@ -127,9 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m llm_workshop.curation.spacing", description=main.__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--megabytes", type=float, default=4.0, help="of the embedded sample")
     options = parser.parse_args(arguments)
     texts = [row["text"] for file in options.files for row in read_rows(file)]
-    texts += [document.text for document in generator.generate(4, seed=101)]
+    texts += [document.text for document in generator.generate(options.megabytes, seed=101)]
     bias, table = learn(texts)
     level = [[_DIGITS[round((pair[side] - _LOWEST) / _STEP)] for pair in table.values()] for side in (0, 1)]
     lines = ['"""Log-odds of a space after and before each syllable; made by llm_workshop.curation.spacing."""', "", f"BIAS = {bias:.4f}"]

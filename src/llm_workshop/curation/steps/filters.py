@@ -135,8 +135,8 @@ class RepeatedLines(Step):
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if text.count("\n") < 3:
             return text
-        # lines of code (braces, fences) repeat as they must: only lines with Hangul count
-        lines = [line for line in map(str.strip, text.split("\n")) if _HANGUL.search(line)]
+        # lines of code repeat as they must, and so do headings of a manual (## 매개 변수): they do not count
+        lines = [line for line in map(str.strip, prose(text).split("\n")) if _HANGUL.search(line) and line[0] != "#"]
         different = set(lines)
         if len(different) == len(lines) or len(lines) < self.minimum_lines:
             return text

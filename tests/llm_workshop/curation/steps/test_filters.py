@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from llm_workshop.curation import spacing
 from llm_workshop.curation.characters import counts, has_run
 from llm_workshop.curation.spacing import end_score, learn, spacing_of, unknown_share
 from llm_workshop.curation.step import Drop
@@ -65,8 +66,9 @@ def test_code_does_not_count_as_letters_of_prose():
 
 
 def test_lines_of_code_may_repeat():
-    text = "설명이다.\n" + "}\n" * 30
-    assert RepeatedLines()(text, {}) == text
+    for again in ("}", "## 매개 변수", "```\n값 = 1  # 값\n```"):
+        text = "설명이다.\n" + f"{again}\n" * 30
+        assert RepeatedLines()(text, {}) is text
     lines = "\n".join(["같은 말을 또 한다."] * 6 + [f"{i}번째 다른 말" for i in range(6)])
     assert RepeatedLines()(lines, {}) == Drop("lines", "0.48 > 0.3")  # 55 of 114 characters
 
@@ -118,6 +120,18 @@ def test_learning_the_model():
     assert table["가"][1] > 1 > -1 > table["나"][1]
     with pytest.raises(ValueError, match="nothing to learn spacing from"):
         learn(["abc"])
+
+
+def test_the_table_is_written_as_a_module(tmp_path, capsys):
+    texts, table = tmp_path / "texts.jsonl", tmp_path / "table.py"
+    texts.write_text('{"text": "뷁은 뷁을 뷁이 뷁도 뷁만 뷁과"}\n' * 10, encoding="utf-8")
+    assert spacing.main([str(texts), "--megabytes", "0.05", "--out", str(table)]) == 0
+    values = {}
+    exec(table.read_text(encoding="utf-8"), values)
+    assert len(values["SYLLABLES"]) == len(values["AFTER"]) == len(values["BEFORE"])
+    assert f"{len(values['SYLLABLES'])} syllables" in capsys.readouterr().out
+    place = values["SYLLABLES"].index("뷁")  # begins words, ends none
+    assert values["BEFORE"][place] > "K" > "A" > values["AFTER"][place]
 
 
 def test_counts_of_classes():
