@@ -36,6 +36,7 @@ from llm_workshop.tokenization.measures import (
     tokens_per_syllable,
     unknown_share,
 )
+from llm_workshop.tokenization.morphemes import morpheme_starts
 from llm_workshop.tokenization.plots import models_plot, speed_plot, sweep_plot
 from llm_workshop.tokenization.trial import run_trial
 from scratch_llm.tokenizers import Unigram
@@ -127,6 +128,7 @@ def lines_of(split: str, n_bytes: float) -> list[str]:
 
 train_lines = lines_of("train", compare.train_megabytes * 1e6)
 valid_lines = lines_of("valid", compare.valid_kilobytes * 1e3)
+valid_morphemes = list(morpheme_starts(valid_lines))  # 형태소의 기준은 한 번만 구한다
 vocab_size = settings.tokenizer.vocab_size
 sizes_text = f"배우는 글 {sum(len(line.encode()) for line in train_lines) / 1e6:.2f} MB, 재는 글 {sum(len(line.encode()) for line in valid_lines) / 1e3:.0f} kB"
 print(f"{sizes_text}, 어휘 {vocab_size:,}")
@@ -154,7 +156,7 @@ SWEPT = [name for name in compare.tokenizers if not name.startswith("hf-")]  # H
 swept = {}
 for name in SWEPT:
     rows = [
-        {"vocab_size": peer.vocab_size, **compression(peer, valid_lines), **morpheme_agreement(peer, valid_lines)}
+        {"vocab_size": peer.vocab_size, **compression(peer, valid_lines), **morpheme_agreement(peer, valid_lines, valid_morphemes)}
         for peer in sweep(name, train_lines, compare.vocab_sizes)
     ]
     if rows:
@@ -201,7 +203,7 @@ report.table(table)
 report.section("6. 형태소의 경계")
 agreement = []
 for peer in peers.values():
-    found = morpheme_agreement(peer, valid_lines)
+    found = morpheme_agreement(peer, valid_lines, valid_morphemes)
     agreement.append({"토크나이저": peer.name, "정밀도": round(found["precision"], 3), "재현율": round(found["recall"], 3), "F1": round(found["f1"], 3)})
     print(f"{peer.name:24} 정밀도 {found['precision']:.3f}  재현율 {found['recall']:.3f}  F1 {found['f1']:.3f}")
 report.table(agreement)

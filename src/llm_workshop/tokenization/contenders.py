@@ -16,7 +16,7 @@ from llm_workshop.tokenization.comparison import (
     train_hugging_face_wordpiece,
     train_sentencepiece,
 )
-from llm_workshop.tokenization.morphemes import cut_at_morphemes
+from llm_workshop.tokenization.morphemes import cut_at_morphemes, morphemes_of
 from scratch_llm.tokenizers import DEFAULT_PATTERN, ByteLevelBPE, Unigram, WordPiece
 
 Make = Callable[[Sequence[str], int], Peer]
@@ -52,7 +52,7 @@ def _train_in_morphemes(lines: Sequence[str], size: int) -> ByteLevelBPE:
 
 def _morpheme_peer(bpe: ByteLevelBPE) -> Peer:
     def pieces(text: str) -> list[bytes]:
-        return [piece for part in next(cut_at_morphemes([text]), []) for piece in bpe.pieces(part, allow_special=False)]
+        return [piece for part in morphemes_of(text) for piece in bpe.pieces(part, allow_special=False)]
 
     def count(texts: list[str]) -> int:
         bpe.clear_cache()

@@ -45,7 +45,7 @@ def inner_borders(parts: Iterable[bytes]) -> set[int]:
     return borders
 
 
-def morpheme_agreement(peer: Peer, lines: Sequence[str]) -> dict[str, float]:
+def morpheme_agreement(peer: Peer, lines: Sequence[str], all_starts: Sequence[list[int]] | None = None) -> dict[str, float]:
     """How far the borders of tokens inside words are those of morphemes (Kiwi's are the reference).
 
     Borders between words are left out: everybody has them.  A border inside a character is none of a morpheme.  Lines in
@@ -57,7 +57,7 @@ def morpheme_agreement(peer: Peer, lines: Sequence[str]) -> dict[str, float]:
         f1: their harmonic mean.
     """
     n_tokens = n_morphemes = n_both = 0
-    for line, starts in zip(lines, morpheme_starts(lines)):
+    for line, starts in zip(lines, morpheme_starts(lines) if all_starts is None else all_starts):
         pieces = peer.pieces(line)
         if UNKNOWN_PIECE in pieces:
             continue

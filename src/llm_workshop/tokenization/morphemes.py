@@ -48,3 +48,9 @@ def cut_at_morphemes(lines: Sequence[str]) -> Iterator[list[str]]:
         cuts = [start - 1 if line[start - 1] == " " else start for start in starts]
         cuts = [cut for cut in dict.fromkeys(cuts) if cut > 0]
         yield [line[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(line)])]
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def morphemes_of(line: str) -> tuple[str, ...]:
+    """The same for one line, remembered: a comparison asks for the same lines again and again."""
+    return tuple(next(cut_at_morphemes([line])))
