@@ -33,6 +33,7 @@ class TritonPart:
     def __init__(self, server: TritonServer):
         self.server, self.log = server, server.log
         self.address = f"http://{server.http_address}"
+        self.grpc_address = server.grpc_address
         self._health = Health(server.host, server.ports.http, "/v2/health/ready", below=400)
         self._engines: list[psutil.Process] = []
         self._live = LiveCheck(server)

@@ -64,6 +64,14 @@ class Service:
         except (FileNotFoundError, ValueError):
             return None
 
+    def triton_addresses(self) -> tuple[str, str] | None:
+        """HOST:PORT of gRPC and of HTTP of the Triton that runs here now; None where there is none."""
+        facts = self.read() if self.runs() else None
+        part = facts["parts"].get("triton") if facts and facts["host"] == socket.gethostname() else None
+        if not part or "grpc_address" not in part:
+            return None
+        return part["grpc_address"], part["address"].removeprefix("http://")
+
     def stop(self, seconds: float = 30) -> None:
         """Tell the running stack to end and wait until it has; ValueError if there is none, OSError if it does not."""
         facts = self.read()

@@ -152,7 +152,7 @@ class Stack:
                 "pid": keeper.part.pid,
                 "log": str(keeper.part.log),
                 "restarts": len(keeper.times),
-                **({"engine_pids": keeper.part.engine_pids} if hasattr(keeper.part, "engine_pids") else {}),
+                **{name: getattr(keeper.part, name) for name in ("grpc_address", "engine_pids") if hasattr(keeper.part, name)},
             }
             for keeper in self.keepers
         }

@@ -44,8 +44,8 @@ def open_engine(settings: Settings, url: str | None, model: str | None) -> tuple
     if url is not None:
         client = TritonClient.from_url(url, model=model, timeouts=timeouts)
     else:
-        addresses = (f"{serving.triton_host}:{serving.grpc_port}", f"{serving.triton_host}:{serving.http_port}")
-        client = TritonClient(*addresses, model=model, timeouts=timeouts)
+        usual = (f"{serving.triton_host}:{serving.grpc_port}", f"{serving.triton_host}:{serving.http_port}")
+        client = TritonClient(*(_running_here(settings) or usual), model=model, timeouts=timeouts)
     if client.is_ready():
         return TritonEngine(client, max_turns=settings.chat.max_turns), client.where, None
     live, where = client.is_live(), client.where
@@ -56,6 +56,16 @@ def open_engine(settings: Settings, url: str | None, model: str | None) -> tuple
     if url is not None:
         raise EngineError(f"no server answers at {where}: start it with `make week8-serve`, or mend --url")
     return _own_engine(settings, address), "이 프로세스", phrases.in_process(address)
+
+
+def _running_here(settings: Settings) -> tuple[str, str] | None:
+    """Where this run's stack, or its Triton alone, says that it answers: it may have been started on other ports."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.serving.stack.service import Service
+
+    folder = Artifacts(settings).root / "serving"
+    found = (Service(folder, kind).triton_addresses() for kind in (None, "triton"))
+    return next(filter(None, found), None)
 
 
 def sampling_of(settings: Settings) -> Sampling:

@@ -36,7 +36,8 @@ def command(*arguments):
 
 
 def environment(tmp_path):
-    return {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "INPUTRC": "/dev/null", "HOME": str(tmp_path)}
+    return {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "INPUTRC": "/dev/null", "HOME": str(tmp_path),
+            "ARTIFACTS_DIR": str(tmp_path / "artifacts")}  # fmt: skip
 
 
 class Terminal:
@@ -257,6 +258,19 @@ def test_a_model_that_cannot_chat_goes_on_writing(tmp_path, info):
     with FakeTriton(words(" 살았어요."), info=dataclasses.replace(info, supports_chat=False)) as fake:
         done = run(tmp_path, "--url", fake.address, text="옛날 옛날에<|end|>".encode())
     assert done.stdout.decode() == " 살았어요.\n" and fake.requests[0]["text_input"] == "옛날 옛날에"
+
+
+def test_the_ports_of_the_running_stack_are_asked(tmp_path, info):
+    from llm_workshop.serving.stack.service import Service
+
+    service = Service(tmp_path / "artifacts" / "smoke" / "serving")
+    nowhere = ["serving.grpc_port=1", "serving.http_port=1"]
+    with FakeTriton(words("네."), info=info) as fake, service.hold():
+        part = {"address": "http://127.0.0.1:1", "grpc_address": fake.address}
+        service.write({"parts": {"triton": part}})
+        assert run(tmp_path, *nowhere, "--once", "가").stdout.decode() == "네.\n"
+    service.write({"parts": {"triton": part}})  # left behind: nobody holds the lock
+    assert b"no server answers at 127.0.0.1:1 " in run(tmp_path, *nowhere, "--once", "가").stderr
 
 
 def test_what_is_missing_is_told_in_one_line(tmp_path, info):
