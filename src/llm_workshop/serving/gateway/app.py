@@ -113,18 +113,23 @@ class _Routes:
         return json_response(await self.models.card(name))
 
     async def chat(self, http: HttpRequest) -> Response:
-        request = chat_request(await read_json(http, self.limits), self.limits)
+        request, info = await self._read(http, chat_request)
         engine = self._engine(request.model)
-        info = await self.models.info(request.model)
         if info is not None and not info.supports_chat:
             raise ApiError(f"'{request.model}' is no chat model: use /v1/completions", param="model", code="model_cannot_chat")
         return self._answer(http, request, info, lambda sampling: engine.stream(request.messages, sampling))
 
     async def complete(self, http: HttpRequest) -> Response:
-        request = completion_request(await read_json(http, self.limits), self.limits)
+        request, info = await self._read(http, completion_request)
         engine = self._engine(request.model)
-        info = await self.models.info(request.model)
         return self._answer(http, request, info, lambda sampling: engine.complete(request.prompt, sampling))
+
+    async def _read(self, http: HttpRequest, parse: Callable[..., Request]) -> tuple[Request, ModelInfo | None]:
+        """The checked body, and what is known of its model."""
+        values = await read_json(http, self.limits)
+        name = values.get("model")
+        info = await self.models.info(name) if isinstance(name, str) and name in self.models.engines else None
+        return parse(values, self.limits, info and info.context_length), info
 
     def _engine(self, name: str) -> ChatEngine:
         engine = self.models.engines.get(name)

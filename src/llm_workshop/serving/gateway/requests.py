@@ -58,8 +58,11 @@ class Request:
     prompt: str | None = None
 
 
-def chat_request(values: dict[str, Any], limits: Limits) -> Request:
-    """The body of /v1/chat/completions; raises ApiError naming the parameter."""
+def chat_request(values: dict[str, Any], limits: Limits, context_length: int | None = None) -> Request:
+    """The body of /v1/chat/completions; raises ApiError naming the parameter.
+
+    ``context_length`` of the model, where it is known, is what a refusal of too large a ``max_tokens`` names.
+    """
     fields = Fields(values)
     known = (*COMMON, *IGNORED, "messages", "max_completion_tokens", "response_format", "modalities", "tool_choice")
     fields.refuse_unknown(known, {k: v for k, v in UNSUPPORTED.items() if k not in COMPLETION_ONLY})
@@ -72,12 +75,12 @@ def chat_request(values: dict[str, Any], limits: Limits) -> Request:
         )
     name = "max_tokens" if fields.get("max_tokens") is not None else "max_completion_tokens"
     default = min(limits.default_max_tokens, limits.max_tokens)
-    sampling = _sampling(fields, fields.integer(name, default, 1, limits.max_tokens), limits)
+    sampling = _sampling(fields, _max_tokens(fields, name, default, limits, context_length), limits)
     return Request(_model(fields), sampling, *_streaming(fields), messages=_messages(fields, limits))
 
 
-def completion_request(values: dict[str, Any], limits: Limits) -> Request:
-    """The body of /v1/completions; raises ApiError naming the parameter."""
+def completion_request(values: dict[str, Any], limits: Limits, context_length: int | None = None) -> Request:
+    """The body of /v1/completions; as ``chat_request``."""
     fields = Fields(values)
     known = (*COMMON, *IGNORED, "prompt", "best_of")
     fields.refuse_unknown(known, {k: v for k, v in UNSUPPORTED.items() if k not in CHAT_ONLY})
@@ -86,7 +89,7 @@ def completion_request(values: dict[str, Any], limits: Limits) -> Request:
         raise ApiError(f"Unsupported parameter: 'logprobs'. {_NO_LOGPROBS}", param="logprobs", code="unsupported_parameter")
     fields.integer("best_of", 1, 1, 1)
     # 16 is OpenAI's default for this route.
-    sampling = _sampling(fields, fields.integer("max_tokens", min(16, limits.max_tokens), 1, limits.max_tokens), limits)
+    sampling = _sampling(fields, _max_tokens(fields, "max_tokens", min(16, limits.max_tokens), limits, context_length), limits)
     return Request(_model(fields), sampling, *_streaming(fields), prompt=_prompt(fields, limits))
 
 
@@ -94,6 +97,15 @@ def _model(fields: Fields) -> str:
     if not (model := fields.text("model")):
         raise ApiError("Missing required parameter: 'model'. GET /v1/models lists the names.", param="model", code="missing_required_parameter")
     return model
+
+
+def _max_tokens(fields: Fields, name: str, default: int, limits: Limits, context_length: int | None) -> int:
+    """Tools ask for thousands without looking: up to the gateway's limit that is taken, and cut to the context later."""
+    try:
+        return fields.integer(name, default, 1, limits.max_tokens)
+    except ApiError:
+        most = min(limits.max_tokens, context_length or limits.max_tokens)
+        raise invalid(name, fields.values[name], f"a whole number at least 1 and at most {most}") from None
 
 
 def _streaming(fields: Fields) -> tuple[bool, bool]:

@@ -44,6 +44,16 @@ def refusal(response: httpx.Response, status: int = 400) -> dict:
     return error
 
 
+def test_too_many_tokens_are_refused_with_what_the_model_can_hold():
+    """Up to the gateway's limit many tools ask for more than the context without looking: that is cut, not refused."""
+    with serving(ScriptedEngine(["가 "] * 5)) as url:
+        for path, body in (("chat/completions", CHAT), ("completions", TEXT)):
+            assert ask(url, body | {"max_tokens": 8192}, path).status_code == 200
+            error = refusal(ask(url, body | {"max_tokens": 8193}, path))
+            context = httpx.get(f"{url}/v1/models").json()["data"][0]["max_model_len"]
+            assert error["param"] == "max_tokens" and error["message"].endswith(f"at most {context}.") and context < 8192
+
+
 @pytest.mark.parametrize(
     "change, param, word",
     [
