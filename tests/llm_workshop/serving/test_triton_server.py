@@ -203,6 +203,14 @@ def test_the_tail_of_a_log(tmp_path):
     log.write_bytes(b"one\n\ntwo \xff\n+--+\n| a table |\n\n" + "셋\n".encode())
     assert tail(log, 2) == "two \ufffd\n셋"
     assert "No such file" in tail(tmp_path / "absent")
+    log.write_text(
+        'W1121 18:10:38.003880 17524 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory, pinned memory '
+        'pool will not be available: CUDA driver version is insufficient for CUDA runtime version"\n'
+        'I1121 18:10:38.004003 17524 cuda_memory_manager.cc:117] "CUDA memory pool disabled"\n'
+        'E1121 18:10:38.004125 17524 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        "E1121 18:10:39 1 model.cc:1] no weights in base-model\n"
+    )
+    assert tail(log) == "E1121 18:10:39 1 model.cc:1] no weights in base-model", "what stands in every log is no cause"
 
 
 # --- the life of the process, with a stand-in for the server -----------------------------------------------------

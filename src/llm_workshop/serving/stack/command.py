@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.serving.stack.child import answers, reachable
+from llm_workshop.serving.stack.keeper import times
 from llm_workshop.serving.stack.ports import check_ports, places
 from llm_workshop.serving.stack.supervisor import Stack, service_of
 from llm_workshop.serving.triton.interface import MODEL_NAME
@@ -68,7 +69,7 @@ def status(settings: Settings, only: Sequence[str] | None = None) -> int:
         where = urlsplit(part["address"])
         ready = answers(where.hostname, where.port, READY_PATHS[name])
         all_ready &= ready
-        again = f", started again {part['restarts']} times" if part["restarts"] else ""
+        again = f", started again {times(part['restarts'])}" if part["restarts"] else ""
         print(f"  {name:8} {part['address']:24} {'ready' if ready else 'NOT ready':9} process {part['pid']}{again}  log {part['log']}")
     return 0 if all_ready else 1
 

@@ -39,6 +39,10 @@ class GaveUpError(RuntimeError):
     """A part broke too often; the message has the end of its log."""
 
 
+def times(n: int) -> str:
+    return f"{n} time{'' if n == 1 else 's'}"
+
+
 class Keeper(threading.Thread):
     """The thread of one part. ``needs`` must be ready before its first start.
 
@@ -103,7 +107,7 @@ class Keeper(threading.Thread):
             if len(self.times) >= self.restarts:
                 self.part.kill()
                 raise GaveUpError(
-                    f"{self.part.name}: {problem}; it was started again {len(self.times)} times in ten minutes "
+                    f"{self.part.name}: {problem}; it was started again {times(len(self.times))} in ten minutes "
                     f"(serving.restarts={self.restarts}) and is given up; the end of {self.part.log}:\n{tail(self.part.log)}"
                 )
             self.times.append(now)

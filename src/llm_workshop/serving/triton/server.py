@@ -76,13 +76,21 @@ def command_line(
     return command
 
 
+#: What every server says without a GPU, and what no failure comes from: in a short tail it would look like the cause.
+USUAL = ("pinned_memory_manager.cc", "cuda_memory_manager.cc", "CudaDriverHelper has not been initialized")
+
+
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, without the empty ones and the tables of options that Triton ends its start with."""
+    """The last lines of a log, without the empty ones, ``USUAL``, and the tables of options that Triton ends its start with."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"({log}: {error.strerror})"
-    return "\n".join([line for line in text.splitlines() if line.strip() and not line.startswith(("|", "+"))][-lines:])
+    telling = [
+        line for line in text.splitlines()
+        if line.strip() and not line.startswith(("|", "+")) and not any(usual in line for usual in USUAL)
+    ]  # fmt: skip
+    return "\n".join(telling[-lines:])
 
 
 class TritonServer:

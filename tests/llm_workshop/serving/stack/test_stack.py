@@ -383,6 +383,8 @@ def test_status_and_stop_from_another_process(program, tmp_path):
     done = workshop("--status")
     assert done.returncode == 0, done.stdout
     assert all(re.search(rf"{name} +http://127.0.0.1:\d+ +ready +process \d+ ", done.stdout) for name in ("triton", "gateway", "page"))
+    os.kill(json.loads(running.service.path.read_text())["parts"]["page"]["pid"], signal.SIGKILL)
+    assert until(lambda: re.search(r"page +http\S+ +ready +process \d+, started again 1 time  log", workshop("--status").stdout))
     assert workshop("--stop").returncode == 0
     assert running.process.wait(1) == 0 and not running.service.path.exists()
 
