@@ -155,7 +155,8 @@ def _state_of(model: LanguageModel) -> tuple:
     weights = [weight.detach() for weight in model.parameters()]
     versions = tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
     values = torch.cat([w.flatten()[:: max(1, w.numel() // 8)][:8].float() for w in weights])
-    return versions, tuple(values.tolist())
+    adapters = tuple(getattr(module, "active", None) for module in model.modules())  # swapped without moving a weight
+    return versions, tuple(values.tolist()), adapters
 
 
 def _copy(module: nn.Module, n_rows: int) -> nn.Module:

@@ -11,6 +11,7 @@ from scratch_llm.peft.inject import (
     unload,
 )
 from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
+from scratch_llm.peft.saving import base_digest, load_adapter, save_adapter
 
 __all__ = [
     "AdaptedLinear",
@@ -23,8 +24,11 @@ __all__ = [
     "activate",
     "adapted_layers",
     "adapter_names",
+    "base_digest",
     "inject",
+    "load_adapter",
     "merge",
+    "save_adapter",
     "trainable_parameters",
     "unload",
 ]

@@ -60,6 +60,9 @@ class Adapter(nn.Module, ABC):
     ``in_features`` and ``out_features`` (such as one that holds its weight in four bits).
     """
 
+    config: AdapterConfig
+    """What it was made from; ``inject`` notes it."""
+
     def __init__(self, base: nn.Module, parts: Sequence[Part]):
         super().__init__()
         self.in_features, self.out_features = base.in_features, base.out_features

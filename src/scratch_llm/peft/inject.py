@@ -46,6 +46,7 @@ def inject(model: nn.Module, config: AdapterConfig, name: str = DEFAULT) -> list
     made = [(layer, config.make(base_of(model, layer), parts)) for layer, parts in chosen.items()]
     model.requires_grad_(False)
     for layer, adapter in made:
+        adapter.config = config
         module = model.get_submodule(layer)
         if not isinstance(module, AdaptedLinear):
             model.set_submodule(layer, module := AdaptedLinear(module))
@@ -149,18 +150,18 @@ def adaptable_layers(model: nn.Module) -> dict[str, list[Part]]:
     function.
     """
     found: dict[str, list[Part]] = {}
-    for prefix, inner in _language_models(model):
-        routers = tuple(
-            f"{name}." for name, module in inner.named_modules() if isinstance(module, SoftmaxRouter | SigmoidRouter)
-        )
-        rules = {rule.ours: rule for rule in inner.weight_rules(inner.config)}
-        for name, module in inner.named_modules():
-            base = module.base if isinstance(module, AdaptedLinear) else module
-            inside = ".adapters." in name or name.endswith(".base")
-            if is_adaptable(base) and name.startswith("blocks.") and not name.startswith(routers) and not inside:
-                parts = _parts(rules.get(f"{name}.weight"), name, base.out_features)
-                if parts:
-                    found[prefix + name] = parts
+    prefix, inner = language_model(model)
+    routers = tuple(
+        f"{name}." for name, module in inner.named_modules() if isinstance(module, SoftmaxRouter | SigmoidRouter)
+    )
+    rules = {rule.ours: rule for rule in inner.weight_rules(inner.config)}
+    for name, module in inner.named_modules():
+        base = module.base if isinstance(module, AdaptedLinear) else module
+        inside = ".adapters." in name or name.endswith(".base")
+        if is_adaptable(base) and name.startswith("blocks.") and not name.startswith(routers) and not inside:
+            parts = _parts(rules.get(f"{name}.weight"), name, base.out_features)
+            if parts:
+                found[prefix + name] = parts
     return found
 
 
@@ -170,12 +171,13 @@ def base_of(model: nn.Module, layer: str) -> nn.Module:
     return module.base if isinstance(module, AdaptedLinear) else module
 
 
-def _language_models(model: nn.Module) -> list[tuple[str, LanguageModel]]:
+def language_model(model: nn.Module) -> tuple[str, LanguageModel]:
+    """The one language model in ``model`` (or ``model`` itself) and the prefix of its names there, "" or "backbone."."""
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, LanguageModel)]
     if len(found) != 1:
         raise ValueError(f"adapters go into one language model; {type(model).__name__} holds {len(found)}")
-    (name, inner), = found
-    return [(f"{name}." if name else "", inner)]
+    ((name, inner),) = found
+    return f"{name}." if name else "", inner
 
 
 def _parts(rule, name: str, out_features: int) -> list[Part]:
