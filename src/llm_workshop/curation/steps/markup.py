@@ -35,8 +35,8 @@ _NAMES = "|".join(sorted((*_UNSEEN, *_BLOCKS, *_CELLS, *_INLINE), key=len, rever
 #: what is no tag of HTML, complete or cut off at the end of the text
 _NO_TAG = re.compile(rf"(?<=\\)<|<(?!/?(?:{_NAMES})(?:\s[^<>]*)?/?(?:>|\Z))", re.IGNORECASE)
 #: what no sentence about HTML has by chance: "the <title> element" alone is prose
-_SURE = re.compile(rf"</(?:{_NAMES})\s*>|<(?:{_NAMES})\s[^<>]*[=\"/]|<(?:br|hr|img|wbr)\s*/?>|<!--.*?-->|\A\s*<!doctype", re.IGNORECASE | re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->|\A\s*<!doctype[^<>]*>", re.IGNORECASE | re.DOTALL)
+_SURE = re.compile(rf"</(?:{_NAMES})\s*>|<(?:{_NAMES})\s[^<>]*[=\"/]|<(?:br|hr|img|wbr)\s*/?>|\A\s*<!doctype", re.IGNORECASE)
+_DOCTYPE = re.compile(r"\A\s*<!doctype[^<>]*>", re.IGNORECASE)
 #: an opening tag of these swallows the text up to its end, which may be missing
 _SWALLOWING = ("script", "style", "title", "textarea", "iframe", "noscript", "template", "select", "svg", "head")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
@@ -45,9 +45,10 @@ _WHOLE_PAGE = re.compile(r"<(?:html|body|!doctype)\b", re.IGNORECASE)
 
 # marks put into the parsed tree; normalise() has removed control characters before
 _BLOCK, _BREAK, _CELL = "\x1e", "\x1f", "\x1d"
-_AROUND_BLOCK = re.compile(r"[\s\x1d\x1f]*\x1e[\s\x1d-\x1f]*")
-_BREAKS = re.compile(r"[ \t\xa0\u200b]*((?:\x1f[ \t\xa0\u200b]*)+)(\n?)[ \t]*")
-_AROUND_CELL = re.compile(r"[ \t]*\x1d[ \t\x1d]*")
+# each begins where its run of white space does: tried at every place of a long run, it would take the square
+_AROUND_BLOCK = re.compile(r"(?<![\s\x1d\x1f])[\s\x1d\x1f]*\x1e[\s\x1d-\x1f]*")
+_BREAKS = re.compile(r"(?<![ \t\xa0\u200b])[ \t\xa0\u200b]*((?:\x1f[ \t\xa0\u200b]*)+)(\n?)[ \t]*")
+_AROUND_CELL = re.compile(r"(?<![ \t])[ \t]*\x1d[ \t\x1d]*")
 _MAX_LAYERS = 10  # &amp;lt;b&amp;gt;: markup that was escaped and escaped again
 
 _NAVIGATION = frozenset(
@@ -63,6 +64,20 @@ def _unescape(match: re.Match[str]) -> str:
     return unescape(entity)
 
 
+def _is_markup(text: str) -> bool:
+    start = text.find("<!--")
+    return (start >= 0 and text.find("-->", start + 4) > 0) or _SURE.search(text) is not None
+
+
+def _without_comments(text: str) -> str:
+    """A comment that never ends is none: a text may speak of "<!--". In linear time, which no pattern promises."""
+    parts, place = [], 0
+    while (start := text.find("<!--", place)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        parts.append(text[place:start])
+        place = end + 3
+    return "".join((*parts, text[place:]))
+
+
 def _line_end(match: re.Match[str]) -> str:
     """What breaks, with the white space around them, stand for."""
     breaks, line_end = match.groups()
@@ -75,7 +90,7 @@ def _parsed(text: str) -> str:
     """The text of a fragment of HTML, with lines where blocks and breaks were."""
     if _WHOLE_PAGE.match(text.lstrip()):
         text = re.sub(r"\s*\n\s*", " ", text)  # in a page line ends of the source are spaces
-    text = _NO_TAG.sub("&lt;", _COMMENT.sub("", text))
+    text = _NO_TAG.sub("&lt;", _DOCTYPE.sub("", _without_comments(text)))
     lowered = text.lower()
     for name in _SWALLOWING:
         if f"<{name}" in lowered and f"</{name}" not in lowered:
@@ -103,7 +118,7 @@ def _parsed(text: str) -> str:
 
 def _convert(text: str) -> str:
     for _ in range(_MAX_LAYERS):
-        if _SURE.search(text):
+        if _is_markup(text):
             new = _parsed(text)
         elif "&" in text:
             new = _ENTITY.sub(_unescape, text)
@@ -126,7 +141,7 @@ class Html(Step):
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if "<" not in text and "&" not in text:
             return text
-        if _SURE.search(text) is None and _ENTITY.search(text) is None:
+        if not _is_markup(text) and _ENTITY.search(text) is None:
             return text
         if self.keep_code and "`" in text:
             parts = _CODE.split(text)

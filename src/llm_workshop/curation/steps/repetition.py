@@ -57,7 +57,7 @@ class Repetition(Step):
 
 
 _SPACES_INSIDE = re.compile(r"(?<=\S)[ \t]*(?:  |\t)[ \t]*")
-_SPACES_AT_END = re.compile(r"[ \t]+$", re.MULTILINE)
+_SPACES_AT_END = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _HANGUL = re.compile("[가-힣]")
 

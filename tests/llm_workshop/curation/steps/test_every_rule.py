@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -54,6 +55,25 @@ def test_no_text_makes_a_rule_fail(name):
     run()
     for text in ("", " ", "\n", "가", "a" * 100_000, "<" * 10_000, "&" * 10_000, "ㅋ" * 50_000, "|" * 10_000 + "\n" * 10_000):
         assert isinstance(step(text, {}), (str, Drop))
+
+
+HARD = {  # texts that make patterns with two ways to match try them all
+    "comments": "<!--" * 20_000, "tags": "<p " * 20_000, "links": "<a href=" * 10_000, "breaks": "<br>" * 30_000,
+    "hash tags": "\n".join("#a,,,," * 31 + "!" for _ in range(100)), "fences": "```\n" * 20_000, "code": "`a" * 30_000,
+    "spaces": " " * 100_000 + "가", "spaces and a tag": "<b>가</b>" + " " * 50_000 + "나 \n다", "spaces inside": "가" + " " * 50_000 + "나 \n다",
+    "tabs": "가" + " \t" * 50_000 + "나", "entities": "&" + "amp;" * 20_000,
+    "accents": "ë°" * 30_000, "sentences": "가. " * 40_000 + "나", "notices": "[관리자 " * 20_000 + "]",
+    "cookies": "쿠키사용" * 35, "copyright": "무단 " * 40, "quotes": "가." + "”" * 300 + "나 " * 100,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HARD.values(), ids=HARD)
+def test_no_text_keeps_a_rule_busy(text):
+    for name in RULES:
+        step = steps_by_name()[name]()
+        started = time.process_time()
+        step(text, {})
+        assert time.process_time() - started < 3, name  # quadratic: 20 s; linear: 0.1
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
