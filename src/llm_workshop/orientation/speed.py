@@ -29,18 +29,25 @@ def product_speeds(device: str, n: int, seconds: float = 0.3) -> dict[str, float
 
 
 def _fastest(device: str, n: int, dtype: torch.dtype, seconds: float) -> float | None:
+    """A smaller product is tried first; a format that is so slow that the large one would take seconds stays with it."""
     try:
-        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-        (a @ b)[0, 0].item()  # the first one also loads kernels
+        small = _best_time(device, n // 4, dtype, seconds=0)
+        size = n if 64 * small < 2 else n // 4
+        return 2 * size**3 / _best_time(device, size, dtype, seconds)
     except RuntimeError:
         return None
+
+
+def _best_time(device: str, n: int, dtype: torch.dtype, seconds: float) -> float:
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    (a @ b)[0, 0].item()  # the first one also loads kernels
     best, ends = float("inf"), time.perf_counter() + seconds
     while True:
         started = time.perf_counter()
         (a @ b)[0, 0].item()  # waits for a GPU
         best = min(best, time.perf_counter() - started)
-        if time.perf_counter() > ends:
-            return 2 * n**3 / best
+        if time.perf_counter() >= ends:
+            return best
 
 
 def copy_bandwidth(device: str, megabytes: int = 256, repeats: int = 5) -> float:

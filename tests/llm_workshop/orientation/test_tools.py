@@ -25,6 +25,7 @@ from llm_workshop.orientation.environments import (
 )
 from llm_workshop.orientation.gpu import fast_formats, supports
 from llm_workshop.orientation.hub import is_offline, look_for_hub_model
+from llm_workshop.orientation.nemo_probe import megatron_state, rope_theta
 from llm_workshop.orientation.peers import Answer, NemoPeer, last_line
 from llm_workshop.orientation.speed import copy_bandwidth, fetch_tiktoken, import_seconds, product_speeds
 from llm_workshop.orientation.words import losses_of_a_repetition, one_line, ordinary_tokens, token_label
@@ -259,6 +260,30 @@ def test_formats_of_the_tensor_cores():
 
 
 # --- NVIDIA's tools, in their own environment -------------------------------------------------------------------------
+
+
+def test_megatrons_rows_lie_group_by_group():
+    def column(*values: float) -> torch.Tensor:
+        return torch.tensor(values)[:, None]
+
+    one = column(0.0)
+    weights = {"q_proj": column(1, 2, 3, 4), "k_proj": column(10, 20), "v_proj": column(100, 200), "o_proj": one}
+    theirs = {"model.embed_tokens.weight": one, "model.norm.weight": one, "lm_head.weight": column(7)}
+    theirs |= {f"model.layers.0.self_attn.{name}.weight": weight for name, weight in weights.items()}
+    theirs |= {f"model.layers.0.mlp.{name}_proj.weight": column(n, n) for n, name in enumerate(("gate", "up", "down"))}
+    theirs |= {f"model.layers.0.{name}_layernorm.weight": one for name in ("input", "post_attention")}
+    state = megatron_state(theirs, n_layers=1, heads=4, groups=2, head_dim=1)
+    fused = state["decoder.layers.0.self_attention.linear_qkv.weight"].flatten().tolist()
+    assert fused == [1, 2, 10, 100, 3, 4, 20, 200], "two query heads, their key, their value; then the next group"
+    assert state["decoder.layers.0.mlp.linear_fc1.weight"].flatten().tolist() == [0, 0, 1, 1], "gate above up"
+    assert state["output_layer.weight"].item() == 7
+
+
+def test_rotary_frequencies_that_are_scaled_are_refused():
+    assert rope_theta({"rope_theta": 5e5}) == rope_theta({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}) == 500_000
+    for config in ({"rope_theta": 1e4, "rope_scaling": {"factor": 8}}, {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}):
+        with pytest.raises(ValueError, match="rope_scaling"):
+            rope_theta(config)
 
 
 @pytest.fixture(scope="module")
