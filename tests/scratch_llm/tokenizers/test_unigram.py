@@ -198,3 +198,24 @@ def test_what_does_not_fit_is_refused(korean_texts, tmp_path):
     path.write_text(path.read_text().replace('"unk_id": 0', '"unk_id": null'))
     with pytest.raises(ValueError, match="without unk_id"):
         load_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pair(korean_texts, tmp_path_factory) -> tuple[Unigram, Tokenizer]:
+    """Ours, and Hugging Face's opened from the file that ours wrote."""
+    folder = tmp_path_factory.mktemp("unigram")
+    ours = Unigram.train(korean_texts, 520)
+    ours.save(folder)
+    return ours, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.one_of(st.sampled_from("할머니가 시장에서 사과를 \n<0x41>GPU"), st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"))))
+def test_any_text_comes_back_and_is_cut_as_hugging_face_cuts(pair, text):
+    ours, peer = pair
+    ids = ours.encode(text)
+    assert ids == peer.encode(text, add_special_tokens=False).ids
+    if "<unk>" not in text:
+        import unicodedata
+
+        assert ours.decode(ids) == unicodedata.normalize("NFC", text)

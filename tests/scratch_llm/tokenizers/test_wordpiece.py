@@ -6,6 +6,8 @@ import math
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
@@ -159,3 +161,21 @@ def test_what_does_not_fit_is_refused(korean_texts, tmp_path):
     made("가").save(tmp_path)
     with pytest.raises(ValueError, match="holds a WordPiece, not a ByteLevelBPE"):
         ByteLevelBPE.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pair(korean_texts, tmp_path_factory) -> tuple[WordPiece, Tokenizer]:
+    """Ours, and Hugging Face's opened from the file that ours wrote."""
+    folder = tmp_path_factory.mktemp("wordpiece")
+    ours = WordPiece.train(korean_texts, 200, alphabet_size=60)
+    ours.save(folder)
+    return ours, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.one_of(st.sampled_from("할머니가 시장에서 사과를 \n!?~$GPU"), st.characters(exclude_categories=["Cs", "Cn"]))))
+def test_any_text_is_cut_as_hugging_face_cuts(pair, text):
+    ours, peer = pair
+    ids = ours.encode(text)
+    assert ids == peer.encode(text, add_special_tokens=False).ids
+    assert ours.decode(ids) == peer.decode(ids, skip_special_tokens=False)
