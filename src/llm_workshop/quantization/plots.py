@@ -72,37 +72,45 @@ def trade_plot(results: Sequence[Result]) -> Figure:
     _names(axes, points)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.axhline(0.5, color=COLORS[2], linewidth=0.9, linestyle="--")
-    axes.annotate("목표: 0.5 % 이하", (0.995, 0.5), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                  textcoords="offset points", ha="right", fontsize=8.5, color=COLORS[2])  # fmt: skip
+    axes.annotate("목표: 0.5 % 이하", (0.995, 0.5), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+                  ha="right", fontsize=8.5, color=COLORS[2], zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     axes.set_title("크기와 손실 (왼쪽 아래일수록 좋음; ● 직접 만든 것, ◆ 라이브러리)")
     axes.set_xlabel("모델 크기 (MB, 임베딩 포함)")
     axes.set_ylabel("비트/바이트가 bf16보다 늘어난 비율 (%)")
-    axes.margins(x=0.2, y=0.12)
     return figure
 
 
 def _names(axes, points: Sequence[Result]) -> None:
-    """The names to the right of their points; those of points that lie together stand together, in the points' order."""
-    axes.margins(x=0.2, y=0.12)
+    """The names in a column on the right, each joined to its point by a thin line: many points lie close together."""
+    axes.margins(x=0.06, y=0.12)
     axes.autoscale_view()
-    places = {id(result): axes.transData.transform((result.megabytes, result.loss_percent)) for result in points}
-    groups: list[list[Result]] = []
-    for result in sorted(points, key=lambda r: -r.loss_percent):
-        x, y = places[id(result)]
-        for group in groups:
-            if any(abs(places[id(other)][0] - x) < 50 and abs(places[id(other)][1] - y) < 36 for other in group):
-                group.append(result)
-                break
-        else:
-            groups.append([result])
-    for group in groups:
-        rightmost = max(group, key=lambda r: r.megabytes)
-        middle = sum(places[id(result)][1] for result in group) / len(group) - places[id(rightmost)][1]
+    ordered = sorted(points, key=lambda result: (-result.loss_percent, -result.megabytes))
+    to_fraction = axes.transData - axes.transAxes
+    heights = [to_fraction.transform((result.megabytes, result.loss_percent))[1] for result in ordered]
+    for result, height in zip(ordered, spread(heights, gap=0.042)):
         axes.annotate(
-            "\n".join(result.title for result in group), (rightmost.megabytes, rightmost.loss_percent),
-            xytext=(9, middle * 72 / axes.figure.dpi), textcoords="offset points", fontsize=8, color=INK, va="center",
-            linespacing=1.25,
+            result.title, (result.megabytes, result.loss_percent), xytext=(1.02, height), textcoords="axes fraction", fontsize=8,
+            color=INK, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)},
         )  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """``heights``, in descending order, moved as little as can be so that neighbours are ``gap`` apart, within 0 and 1.
+
+    Where they are too close they stand together around their mean (isotonic regression by pooling neighbours,
+    Barlow et al. 1972); too many for the room keep the order and share it.
+    """
+    gap = min(gap, 1 / max(1, len(heights) - 1))
+    pools: list[list[float]] = []  # of heights plus what stands above them: within a pool all are the same
+    for index, height in enumerate(heights):
+        pools.append([height + index * gap])
+        while len(pools) > 1 and sum(pools[-2]) / len(pools[-2]) < sum(pools[-1]) / len(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    places = [sum(pool) / len(pool) for pool in pools for _ in pool]
+    room = 1 - (len(heights) - 1) * gap
+    return [min(max(place, 1 - room), 1.0) - index * gap for index, place in enumerate(places)]
 
 
 def _plain_numbers(axes) -> None:

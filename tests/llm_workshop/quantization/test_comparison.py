@@ -16,7 +16,7 @@ from llm_workshop.quantization.comparison import (
     decoding_speeds,
 )
 from llm_workshop.quantization.peers import PEERS, held_bytes, load_plain
-from llm_workshop.quantization.plots import speed_plot, trade_plot
+from llm_workshop.quantization.plots import speed_plot, spread, trade_plot
 from scratch_llm.models import GPT2Config, LlamaConfig, build_model
 from scratch_llm.quantization import model_bytes
 
@@ -118,3 +118,11 @@ def test_pictures_name_all_that_they_show(tmp_path):
     axes = speed_plot(results).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["bf16 (기준)", "int8, 채널마다", "transformers bf16", "nf4"]
     assert [text.get_text() for text in axes.texts] == ["500 (1.00배)", "700 (1.40배)", "100 (1.00배)", "80 (0.80배)"]
+
+
+def test_names_that_are_too_close_are_spread_around_their_places():
+    assert spread([0.9, 0.5, 0.1], 0.1) == pytest.approx([0.9, 0.5, 0.1])
+    assert spread([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.6, 0.5, 0.4])
+    assert spread([0.9, 0.52, 0.5], 0.1) == pytest.approx([0.9, 0.56, 0.46])
+    assert spread([1.2, 1.0, -0.1], 0.1) == pytest.approx([1.0, 0.9, 0.0]), "within the axes"
+    assert spread([0.5] * 5, 0.5) == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0]), "too many share the room"
