@@ -268,7 +268,7 @@ if loadtest.soak_seconds:
                       context_length=served.context_length, expect_busy=True, seed=settings.seed)  # fmt: skip
     print("\n".join(result.lines()))
     report.output("\n".join(result.lines()))
-    report.text("통과했습니다." if result.passed else "**통과하지 못했습니다.** 위의 FAULT 줄을 보세요.")
+    report.text("통과했습니다." if result.passed else "**통과하지 못했습니다.** 위의 ‘잘못’ 줄을 보세요.")
 else:
     print("건너뜁니다. 10분 동안 해 보려면: make week8-loadtest ARGS=\"loadtest.soak_seconds=600\"")
 report.save()

@@ -49,25 +49,25 @@ class Account:
         )
 
     def differences(self) -> list[str]:
-        """What does not add up, in words; empty if all does."""
+        """What does not add up, in words (Korean); empty if all does."""
         found = []
         above = self.server_tokens - self.client_tokens
         if not 0 <= above <= self.unseen_tokens:
-            allowed = f"may be 0 to {self.unseen_tokens:,} more" if self.unseen_tokens else "must be as many"
+            allowed = f"{self.unseen_tokens:,}개까지 더 많을 수 있음" if self.unseen_tokens else "같아야 함"
             found.append(
-                f"tokens: the clients got {self.client_tokens:,}, the server counted {self.server_tokens:,} ({allowed})"
+                f"토큰 수: 클라이언트가 받은 것 {self.client_tokens:,}개, 서버가 센 것 {self.server_tokens:,}개 ({allowed})"
             )
         mine, its = self.client_requests, self.server_requests
         if sum(mine.values()) != sum(its.values()):
-            found.append(f"requests: the clients sent {sum(mine.values()):,}, the server counted {sum(its.values()):,}")
+            found.append(f"요청 수: 클라이언트가 보낸 것 {sum(mine.values()):,}개, 서버가 센 것 {sum(its.values()):,}개")
         for outcome in ("busy", "invalid"):
             if mine.get(outcome, 0) != its.get(outcome, 0):
-                found.append(f"outcome {outcome}: {mine.get(outcome, 0)} at the clients, {its.get(outcome, 0)} at the server")
+                found.append(f"결과 {outcome}: 클라이언트에서 {mine.get(outcome, 0)}개, 서버에서 {its.get(outcome, 0)}개")
         # An answer may have ended before the news that its reader had gone.
         late = mine.get("cancelled", 0) - its.get("cancelled", 0)
         ended = sum(its.get(o, 0) - mine.get(o, 0) for o in ("stop", "length"))
         if its.get("error", 0) or late < 0 or ended != late:
-            found.append(f"outcomes: {_words(mine)} at the clients, {_words(its)} at the server")
+            found.append(f"결과: 클라이언트에서 {_words(mine)}, 서버에서 {_words(its)}")
         return found
 
 
@@ -92,4 +92,4 @@ def settled_metrics(address: str, seconds: float = 20) -> Metrics:
 
 
 def _words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items())) or "none"
+    return ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items())) or "없음"

@@ -15,12 +15,16 @@ from llm_workshop.serving.loadtest.records import Load
 from llm_workshop.serving.loadtest.watch import Watch
 from llm_workshop.serving.loadtest.workload import characters_per_token, korean_text, mixed_jobs
 
-KINDS = ("short", "long", "cancel", "slow", "too long")
+KINDS = {"short": "짧은 것", "long": "긴 것", "cancel": "도중에 떠남", "slow": "느리게 읽음", "too long": "너무 긴 글"}
 #: Memory is flat if it grows by no more than this share of its warm level plus these bytes (allocators keep a little).
 GROWTH_SHARE, GROWTH_BYTES = 0.05, 16 << 20
 WARM_SHARE = 0.25  # of the time: first every kind of request must have been met
 #: A shorter soak does not judge the memory: allocators and kernel caches still fill.
 JUDGED_SECONDS = 60.0
+GROWS = "늘어남"
+#: The report is read in a lab and in a terminal, in the course's language.
+PARTS = {"server": "서버", "engines": "엔진"}
+OUTCOMES = {"stop": "끝까지 답함", "length": "길이 제한", "cancelled": "그만둠", "busy": "붐벼서 거절", "invalid": "너무 길어 거절", "error": "오류"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Flatness:
     @property
     def verdict(self) -> str:
         if self.seconds < JUDGED_SECONDS:
-            return f"not judged in less than {JUDGED_SECONDS:g} s"
-        return "flat" if self.flat else "GROWS"
+            return f"{JUDGED_SECONDS:g}초보다 짧아 판정하지 않음"
+        return "늘지 않음" if self.flat else GROWS
 
     @property
     def flat(self) -> bool:
@@ -76,23 +80,23 @@ class SoakReport:
         return not self.faults
 
     def lines(self) -> list[str]:
-        """The report, PASS or FAIL in its first line."""
+        """The report in Korean, PASS or FAIL in its first line."""
         records, seconds = self.load.records, self.load.seconds
         kinds = Counter(record.kind for record in records)
         lines = [
-            f"{'PASS' if self.passed else 'FAIL'}: {len(records):,} requests of {self.load.n_clients} clients in {seconds:.0f} s, "
-            f"{self.account.client_tokens:,} tokens ({self.account.client_tokens / max(seconds, 1e-9):,.0f} a second)",
-            "  kinds: " + ", ".join(f"{kind} {kinds[kind]:,}" for kind in KINDS),
-            "  outcomes: " + ", ".join(f"{o} {count:,}" for o, count in sorted(self.account.client_requests.items())),
-            f"  tokens: the server counted {self.account.server_tokens:,}, of which {self.account.server_tokens - self.account.client_tokens:,} "
-            "were never read (clients that went away)",
+            f"{'PASS' if self.passed else 'FAIL'}: 클라이언트 {self.load.n_clients}개가 {seconds:.0f}초 동안 요청 {len(records):,}개, "
+            f"토큰 {self.account.client_tokens:,}개 (초당 {self.account.client_tokens / max(seconds, 1e-9):,.0f}개)",
+            "  종류: " + ", ".join(f"{title} {kinds[kind]:,}" for kind, title in KINDS.items()),
+            "  결과: " + ", ".join(f"{OUTCOMES[o]} {count:,}" for o, count in sorted(self.account.client_requests.items())),
+            f"  토큰: 서버는 {self.account.server_tokens:,}개로 셈. 그 가운데 {self.account.server_tokens - self.account.client_tokens:,}개는 "
+            "읽은 이가 없음 (도중에 떠난 클라이언트)",
         ]
         for part in self.memory:
             lines.append(
-                f"  memory of the {part.name}: warm {part.base / 2**20:.0f} MiB, highest {part.highest / 2**20:.0f} MiB, trend "
-                f"{part.growth / 2**20:+.1f} MiB (allowed {part.allowed / 2**20:.0f}): {part.verdict}"
+                f"  {PARTS[part.name]}의 메모리: 데워진 뒤 {part.base / 2**20:.0f} MiB, 가장 많을 때 {part.highest / 2**20:.0f} MiB, 추세 "
+                f"{part.growth / 2**20:+.1f} MiB ({part.allowed / 2**20:.0f}까지 봐줌): {part.verdict}"
             )
-        return lines + [f"  FAULT: {fault}" for fault in self.faults]
+        return lines + [f"  잘못: {fault}" for fault in self.faults]
 
 
 def soak(
@@ -128,7 +132,7 @@ def soak(
     memory = flatness(watch)
     faults += find_faults(load, account, memory, watch, expect_busy)
     if not faults and not _answers(connect):
-        faults.append("after the load the server gave no answer to a plain request")
+        faults.append("부하가 끝난 뒤 평범한 요청에 답하지 못함")
     return SoakReport(load, account, memory, faults)
 
 
@@ -149,19 +153,19 @@ def find_faults(load: Load, account: Account, memory: Sequence[Flatness], watch:
     records = load.records
     faults = []
     errors = Counter(record.error or "?" for record in records if record.outcome == "error")
-    faults += [f"{count} requests failed: {text}" for text, count in errors.most_common(5)]
-    for kind in KINDS:
+    faults += [f"요청 {count}개가 실패함: {text}" for text, count in errors.most_common(5)]
+    for kind, title in KINDS.items():
         if not any(r.kind == kind and r.outcome not in ("busy", "error") for r in records):
-            faults.append(f"no request of the kind '{kind}' came through: soak longer")
+            faults.append(f"'{title}' 종류의 요청이 하나도 통하지 않음: 더 오래 돌려 보세요")
     refused = [r for r in records if (r.kind == "too long") != (r.outcome == "invalid") and r.outcome not in ("busy", "error")]
     if refused:
-        faults.append(f"{len(refused)} prompts were wrongly taken or refused, the first of the kind '{refused[0].kind}'")
+        faults.append(f"프롬프트 {len(refused)}개를 잘못 받거나 잘못 거절함. 첫째는 '{KINDS.get(refused[0].kind, refused[0].kind)}' 종류")
     if expect_busy and not any(r.outcome == "busy" for r in records):
-        faults.append("no request was told that the server is busy, although more clients asked than have room")
+        faults.append("자리보다 많은 클라이언트가 물었는데 붐빈다는 답을 받은 요청이 없음")
     if watch.failures:
-        faults.append(f"the metrics could not be read {watch.failures} times")
+        faults.append(f"지표를 {watch.failures}번 읽지 못함")
     faults += account.differences()
-    faults += [f"the memory of the {part.name} grows" for part in memory if part.verdict == "GROWS"]
+    faults += [f"{PARTS[part.name]}의 메모리가 늘어남" for part in memory if part.verdict == GROWS]
     return faults
 
 

@@ -148,7 +148,7 @@ def test_lost_tokens_do_not_add_up():
         before = settled_metrics(server.metrics_address)
         load = closed_loop(server.connect, uniform_jobs(3, prompt_tokens=5, max_new_tokens=4), 1)
         account = Account.of(load.records, before, settled_metrics(server.metrics_address))
-    assert account.differences() == ["tokens: the clients got 12, the server counted 15 (must be as many)"]
+    assert account.differences() == ["토큰 수: 클라이언트가 받은 것 12개, 서버가 센 것 15개 (같아야 함)"]
 
 
 def test_requests_that_the_server_does_not_know_do_not_add_up(server):
@@ -156,7 +156,7 @@ def test_requests_that_the_server_does_not_know_do_not_add_up(server):
     load = closed_loop(server.connect, uniform_jobs(2, prompt_tokens=5, max_new_tokens=4), 1)
     after = settled_metrics(server.metrics_address)
     account = Account.of([*load.records, record(outcome="busy")], before, after)
-    assert [text.split(":")[0] for text in account.differences()] == ["requests", "outcome busy"]
+    assert [text.split(":")[0] for text in account.differences()] == ["요청 수", "결과 busy"]
     account = Account.of([*load.records, record(outcome="error", error="x")], before, after)
     assert account.differences(), "an error of which the server knows nothing"
 
@@ -231,19 +231,19 @@ def test_a_soak_of_a_sound_server_passes():
         report = soak(server.connect, server.metrics_address, seconds=4, n_clients=6, context_length=100, expect_busy=True)
     assert report.passed, report.lines()
     assert report.lines()[0].startswith("PASS: ") and report.account.client_requests["busy"] > 0
-    assert {part.name for part in report.memory} == {"server", "engines"} and "not judged" in report.lines()[-1]
+    assert {part.name for part in report.memory} == {"server", "engines"} and "판정하지 않음" in report.lines()[-1]
 
 
 def test_a_soak_of_a_bad_server_fails_and_says_why():
     with FakeServer(loses=50, breaks=3, seconds_per_token=0.002) as server:
         report = soak(server.connect, server.metrics_address, seconds=2, n_clients=4, context_length=100)
     text = "\n".join(report.lines())
-    assert text.startswith("FAIL: ") and "requests failed: OSError: the engine fell over" in text and "tokens: the clients got" in text
+    assert text.startswith("FAIL: ") and "실패함: OSError: the engine fell over" in text and "토큰 수: 클라이언트가 받은 것" in text
 
 
 def test_a_soak_without_the_busy_answers_it_should_meet_fails(server):
     report = soak(server.connect, server.metrics_address, seconds=1, n_clients=2, context_length=100, expect_busy=True)
-    assert any("told that the server is busy" in fault for fault in report.faults)
+    assert any("붐빈다는 답을 받은 요청이 없음" in fault for fault in report.faults)
 
 
 def test_growing_memory_is_not_flat_and_a_warm_up_is_no_growth():
@@ -255,9 +255,9 @@ def test_growing_memory_is_not_flat_and_a_warm_up_is_no_growth():
     assert not Flatness.of("x", seconds, spike).flat
     waves = Flatness.of("x", seconds, [(500 + 5 * (n % 7)) * mib for n in seconds])
     assert waves.flat and abs(waves.growth) < 5 * mib
-    assert Flatness.of("x", seconds, [(400 + n) * mib for n in seconds]).verdict == "GROWS"
+    assert Flatness.of("x", seconds, [(400 + n) * mib for n in seconds]).verdict == "늘어남"
     short = Flatness.of("x", [n / 10 for n in seconds], [(400 + n) * mib for n in seconds])
-    assert short.verdict == "not judged in less than 60 s"
+    assert short.verdict == "60초보다 짧아 판정하지 않음"
 
 
 def test_metrics_that_cannot_be_read_say_what_to_do(server):
