@@ -74,7 +74,7 @@ def render_report(file: Path) -> Section:
                 child.attrs["loading"] = "lazy"
     body = markdown.renderer.render(tokens, markdown.options, {})
     # A wide table scrolls inside its own box, so that the page never scrolls sideways on a phone.
-    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+    body = body.replace("<table>", '<div class="table" tabindex="0" role="region" aria-label="표"><table>').replace("</table>", "</table></div>")
     section.body = _captions(body)
     return section
 
@@ -109,7 +109,7 @@ def _name_headings(tokens: Sequence, section: Section) -> None:
 
 def _captions(body: str) -> str:
     """An image and the emphasised line after it become a figure; such a line above a table, its caption."""
-    body = re.sub(r'<p><em>(.*?)</em></p>\s*(?=<div class="table">)', r'<p class="caption">\1</p>', body)
+    body = re.sub(r'<p><em>(.*?)</em></p>\s*(?=<div class="table")', r'<p class="caption">\1</p>', body)
     return re.sub(
         r'<p>(<img [^>]*/?>)</p>\s*<p><em>(.*?)</em></p>',
         r"<figure>\1<figcaption>\2</figcaption></figure>",

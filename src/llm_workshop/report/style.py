@@ -8,11 +8,11 @@ MONO_STACK = 'ui-monospace, "D2Coding", "NanumGothicCoding", SFMono-Regular, Men
 
 _LIGHT = """
   --paper: #fbfbf9; --card: #ffffff; --ink: #22262f; --soft: #636b78; --line: #e4e5e1;
-  --accent: #3056d3; --accent-soft: #eef2fe; --code: #f4f4f0; --shadow: 0 1px 2px rgb(20 24 40 / 5%);
+  --accent: #3056d3; --accent-soft: #eef2fe; --code: #f4f4f0; --shadow: 0 1px 2px rgb(20 24 40 / 5%); --edge: rgb(20 24 40 / 22%);
 """
 _DARK = """
   --paper: #14161b; --card: #1b1e25; --ink: #e4e6eb; --soft: #9aa2b1; --line: #2c313b;
-  --accent: #8ea8ff; --accent-soft: #222a44; --code: #232730; --shadow: none;
+  --accent: #8ea8ff; --accent-soft: #222a44; --code: #232730; --shadow: none; --edge: rgb(0 0 0 / 70%);
 """
 
 STYLE = f"""
@@ -52,7 +52,13 @@ code {{ font: .88em {MONO_STACK}; background: var(--code); border-radius: 5px; p
 pre {{ background: var(--code); border-radius: 10px; padding: 1rem 1.1rem; overflow-x: auto; line-height: 1.6;
   white-space: pre-wrap; }}
 pre code {{ background: none; padding: 0; }}
-.table {{ overflow-x: auto; margin: 1rem 0; }}
+/* A table wider than the page scrolls in its box; a shadow stands at each edge behind which there is more (Verou 2012). */
+.table {{ overflow-x: auto; margin: 1rem 0; scrollbar-width: thin;
+  background: linear-gradient(90deg, var(--card) 30%, transparent) 0 0 / 2.5rem 100% no-repeat local,
+    linear-gradient(270deg, var(--card) 30%, transparent) 100% 0 / 2.5rem 100% no-repeat local,
+    linear-gradient(90deg, var(--edge), transparent) 0 0 / .9rem 100% no-repeat scroll,
+    linear-gradient(270deg, var(--edge), transparent) 100% 0 / .9rem 100% no-repeat scroll; }}
+.table:focus-visible {{ outline: 2px solid var(--accent); }}
 table {{ border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; min-width: 40%; }}
 th, td {{ padding: .45rem .9rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }}
 th {{ color: var(--soft); font-weight: 600; white-space: nowrap; border-bottom-width: 2px; }}
