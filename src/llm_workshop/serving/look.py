@@ -228,8 +228,10 @@ footer {{ display: none !important; }}
 #sampling .block {{ padding: 0; min-width: 0; }}
 #sampling label > span, #sampling .head label span {{ font-size: .88rem; color: var(--ink); margin: 0; }}
 #sampling .info-text, #sampling .info {{ font-size: .78rem; line-height: 1.5; color: var(--soft); margin: .1rem 0 0; }}
-#sampling .head {{ align-items: start; gap: .6rem; margin-bottom: .25rem; }}
-#sampling .tab-like-container {{ border-radius: 9px; border-color: var(--line); }}
+/* The number stands beside the name, so that the line under them has the panel's whole width. */
+#sampling .head {{ display: block; position: relative; margin-bottom: .25rem; }}
+#sampling .tab-like-container {{ border-radius: 9px; border-color: var(--line); position: absolute; top: 0; right: 0; }}
+#sampling .head .info-text, #sampling .head .info {{ margin-top: .35rem; }}
 #sampling .tab-like-container input {{ width: 3.4rem; font-size: .84rem; text-align: right; background: none; }}
 #sampling .slider_input_container {{ padding: .15rem 0 .35rem; }}
 .dark #sampling {{ --neutral-200: var(--line); }}
