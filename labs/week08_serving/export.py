@@ -76,6 +76,7 @@ print(f"{checkpoint.model_type}, 파라미터 {n_parameters:,}개, 어휘 {check
 # 가리키는 정규식은 llama.cpp의 C++ 코드 안에 박혀 있습니다. 우리의 `korean` 패턴을 아는 이름은 없습니다.
 #
 # 그러면 비슷한 이름을 빌려 와야 합니다. 무엇을 빌리면 학습 때와 **같은 토큰**이 나올까요? 짐작하지 말고 검증 문서(많아야 2,000개)로 셉니다.
+# 문서가 모두 같게 나오더라도 규칙이 같다는 뜻은 아닙니다. 그 문서들에 어긋날 만한 글이 없었을 뿐일 수 있으니, 일부러 고른 까다로운 글도 함께 봅니다.
 
 # %%
 report.section("1. 파일에 담기지 않는 것: 토크나이저의 정규식")
@@ -95,8 +96,16 @@ for row in rows:
     print(f"{row['llama.cpp의 이름']:10} 문서 {row['같은 문서']}, 일부러 고른 글 {row['일부러 고른 글']}, 예: {row['달라지는 곳의 예']}")
 report.table(rows, caption="우리 토크나이저와 같은 토큰이 나온 문서의 수")
 stand_in = exact or max(agreements, key=lambda name: (agreements[name].share, hard[name].share))
-print(f"\n우리 패턴과 똑같이 자르는 이름: {exact or '없음'}. 가장 가까운 이름: {stand_in}")
-report.text(f"우리 패턴({tokenizer.pre_tokenizer.pattern})과 똑같이 자르는 이름: {exact or '없음'}. 여기서 쓴 이름: `{stand_in}`.")
+if exact:
+    verdict = f"우리 패턴({tokenizer.pre_tokenizer.pattern})과 규칙까지 같은 이름이 있습니다: `{exact}`."
+else:
+    best = agreements[stand_in]
+    verdict = (
+        f"규칙까지 같은 이름은 없어, 어떤 글이든 같은 토큰이 된다고 장담할 수 없습니다. 문서 {best.n_texts:,}개 가운데 {best.n_same:,}개, "
+        f"까다로운 글 {hard[stand_in].n_texts}개 가운데 {hard[stand_in].n_same}개에서 같은 토큰이 나온 `{stand_in}`을(를) 대신 씁니다."
+    )
+print(f"\n{verdict.replace('`', '')}")
+report.text(verdict)
 
 # %% [markdown]
 # 왜 패턴이 다른데도 거의 같은 토큰이 나올까요? 병합 규칙은 학습할 때 **조각 안에서만** 배웠습니다. 더 크게 잘라도 조각의 경계를 넘는 병합은
@@ -228,7 +237,12 @@ report.table(rows, caption="가중치를 되살려 잰 것(활성값의 반올�
 figure, axes = new_figure(width=7.0, height=3.8)
 for number, (name, (n_bytes, bits)) in enumerate(results.items()):
     marker = "s" if name.startswith("ModelOpt") else "o" if name.startswith("GGUF") else "*"
-    axes.scatter(n_bytes / 1e6, bits, color=COLORS[number % len(COLORS)], marker=marker, s=120 if marker == "*" else 46, label=name, zorder=3)
+    # F16과 BF16은 크기가 같고 품질도 거의 같습니다. 앞의 것을 크게, 속을 비워 그려야 둘 다 보입니다.
+    hollow = name == "GGUF F16"
+    axes.scatter(
+        n_bytes / 1e6, bits, facecolors="none" if hollow else COLORS[number % len(COLORS)], edgecolors=COLORS[number % len(COLORS)],
+        marker=marker, s=130 if hollow or marker == "*" else 46, linewidths=1.6 if hollow else 0, label=name, zorder=3,
+    )  # fmt: skip
 axes.axhline(base_bits, color=COLORS[-1], linewidth=0.8, linestyle=":")
 axes.set_xlabel("파일 크기 (MB)")
 axes.set_ylabel("비트/바이트 (검증, 낮을수록 좋음)")
