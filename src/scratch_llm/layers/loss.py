@@ -50,20 +50,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_VD = weight.to(hidden_ND.dtype)
         scale = 1.0 / (targets_N != IGNORED).sum()
         total, grads_hidden = hidden_ND.new_zeros((), dtype=torch.float32), []
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)  # many small shares: summed in float32
+        # Many small shares: summed in float32.  None where the output layer is frozen: a third of the products less.
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for hidden_CD, targets_C in _chunks(hidden_ND, targets_N, len(weight)):
             nats_C, logp_CV, log_z_C = _nats(hidden_CD @ weight_VD.t(), targets_C, z_loss)
             total = total + nats_C.sum()
             grad_CV = _gradient(logp_CV, targets_C, log_z_C, z_loss, scale).to(hidden_ND.dtype)
             grads_hidden.append(grad_CV @ weight_VD)
-            grad_weight += grad_CV.t() @ hidden_CD
-        ctx.save_for_backward(torch.cat(grads_hidden), grad_weight.to(weight.dtype))
+            if grad_weight is not None:
+                grad_weight += grad_CV.t() @ hidden_CD
+        ctx.save_for_backward(torch.cat(grads_hidden), None if grad_weight is None else grad_weight.to(weight.dtype))
         return total * scale
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         grad_hidden, grad_weight = ctx.saved_tensors
-        return (grad_hidden * grad).to(grad_hidden.dtype), (grad_weight * grad).to(grad_weight.dtype), None, None
+        grad_weight = None if grad_weight is None else (grad_weight * grad).to(grad_weight.dtype)
+        return (grad_hidden * grad).to(grad_hidden.dtype), grad_weight, None, None
 
 
 def _chunks(hidden_ND: Tensor, targets_N: Tensor, vocab_size: int):

@@ -156,13 +156,14 @@ class LanguageModel(nn.Module, ABC):
         """Floating-point operations per token of a sequence of ``context_length`` tokens.
 
         A product with a matrix of N weights costs 2N operations per token; attention and recurrences come on
-        top (``context_flops_per_token``).  The backward pass costs twice the forward.  Embedding look-ups cost
-        nothing; norms, rotary and element-wise work are left out (below 1 %).
+        top (``context_flops_per_token``).  The backward pass costs twice the forward, and once for a frozen matrix, which
+        needs no gradient of its own.  Embedding look-ups cost nothing; norms, rotary, adapters and element-wise work are
+        left out (below 1 %).
         """
         forward = 2 * self.n_matrix_parameters() + self.context_flops_per_token(
             context_length or self.config.context_length
         )
-        return forward * (3 if training else 1)
+        return 3 * forward - 2 * self._n_frozen_matrix_parameters() if training else forward
 
     def n_matrix_parameters(self) -> int:
         """Weights that multiply each token: all matrices and the output layer, of experts only those a token visits."""
@@ -191,6 +192,12 @@ class LanguageModel(nn.Module, ABC):
         return model
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _n_frozen_matrix_parameters(self) -> int:
+        """Of ``n_matrix_parameters`` those of linear layers that do not learn."""
+        linears = [module.weight for module in self.modules() if isinstance(module, nn.Linear)]
+        head = [self.head_weight] if getattr(self, "lm_head", None) is None else []
+        return sum(weight.numel() for weight in [*linears, *head] if not weight.requires_grad)
 
     def _n_lookup_parameters(self) -> int:
         tables = (module for module in self.modules() if isinstance(module, nn.Embedding))

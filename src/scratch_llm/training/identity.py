@@ -12,6 +12,7 @@ from torch import nn
 
 from scratch_llm.data import Windows
 from scratch_llm.training.config import TrainingConfig
+from scratch_llm.training.frozen import check_learns, frozen_identity
 
 
 def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtype: torch.dtype, compiled: bool) -> dict:
@@ -31,6 +32,7 @@ def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtyp
         "packing": getattr(windows, "packing", None),
         "data seed": getattr(windows, "seed", None),
         "training text (SHA-256)": getattr(token_file, "sha256", None),
+        **frozen_identity(model),
     }
 
 
@@ -52,6 +54,7 @@ def start_over(folder: Path) -> None:
 def check_fits(model: nn.Module, train_windows: Windows, valid_windows: Windows, config: TrainingConfig,
                token_bytes: np.ndarray | None) -> None:
     """ValueError where model, windows and settings do not belong together."""
+    check_learns(model)
     if train_windows.batch_size != config.batch_size:
         raise ValueError(f"the training windows have batch_size {train_windows.batch_size} and the config "
                          f"{config.batch_size}; give both the same")

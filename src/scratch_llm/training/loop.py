@@ -22,6 +22,7 @@ from scratch_llm.training.adamw import parameter_groups
 from scratch_llm.training.allocator import keep_freed_memory
 from scratch_llm.training.checkpoint import load_checkpoint, save_checkpoint
 from scratch_llm.training.config import TrainingConfig, TrainingResult
+from scratch_llm.training.frozen import learnt_state, load_learnt_state
 from scratch_llm.training.identity import check_fits, check_same_run, identity_of, start_over
 from scratch_llm.training.interrupt import InterruptBetweenSteps
 from scratch_llm.training.matmul_peak import matmul_peak
@@ -125,7 +126,7 @@ class _Run:
         self.step, self._seconds_before, self._started = 0, 0.0, time.perf_counter()
         if saved:
             check_same_run(saved["identity"], self.identity, self.checkpoints)
-            model.load_state_dict(saved["model"])
+            load_learnt_state(model, saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
             log(f"resuming after step {self.step}")
@@ -143,7 +144,7 @@ class _Run:
     def save(self, facts: dict) -> None:
         """A checkpoint of this moment.  Random states need no saving: each step seeds its own."""
         state = {"step": self.step, "seconds": self.seconds, "identity": self.identity,
-                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+                 "model": learnt_state(self.model), "optimizer": self.optimizer.state_dict()}
         save_checkpoint(self.checkpoints, self.step, state, self.config.keep, facts)
 
 
