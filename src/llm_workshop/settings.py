@@ -115,13 +115,13 @@ class CompareSettings(Section):
 
 
 class CompareTokenizersSettings(Section):
-    vocab_sizes: tuple[int, ...] = Field((1024, 2048, 4096, 8192, 16384, 32768), description="vocabulary sizes of the sweep (week 3)")
+    vocab_sizes: tuple[int, ...] = Field((1024, 2048, 4096, 8192, 16384, 32768), min_length=1, description="vocabulary sizes of the sweep (week 3)")
     tokenizers: tuple[str, ...] = Field(
         ("bpe", "wordpiece", "unigram", "morpheme-bpe", "hf-bpe", "hf-wordpiece", "hf-unigram", "sp-bpe", "sp-unigram"),
-        description="tokenizers to compare",
+        min_length=1, description="tokenizers to compare",
     )
     models: tuple[str, ...] = Field(
-        ("bytes", "bpe", "wordpiece", "unigram", "morpheme-bpe"), description="tokenizers on which a small model is trained"
+        ("bytes", "bpe", "wordpiece", "unigram", "morpheme-bpe"), min_length=1, description="tokenizers on which a small model is trained"
     )
     train_megabytes: float = Field(4.0, gt=0, description="text from which every tokenizer learns (MB)")
     model_megabytes: float = Field(2.0, gt=0, description="text that every model reads once (MB)")
