@@ -132,7 +132,8 @@ report.text(f"새 토큰 {n_new:,}개. 영어 예문의 번호는 {'그대로입
 
 # %%
 report.section("3. 옛 토크나이저로 배운 모델")
-work = Path(tempfile.mkdtemp(prefix="extend-"))
+scratch = tempfile.TemporaryDirectory(prefix="extend-")  # 프로그램이 끝나면 지워진다
+work = Path(scratch.name)
 old_reading = Reading(old, lines, settings, work / "old")
 new_reading = Reading(merged, lines, settings, work / "new")
 model, base_curve = base_model(old_reading, settings, work / "base")
