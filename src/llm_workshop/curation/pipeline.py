@@ -54,9 +54,11 @@ def build_clean(artifacts: Artifacts, recipe: Recipe | None = None, force: bool 
     work = artifacts.work("clean", used, inputs)
     workers = settings.workers or os.cpu_count() or 1
     with only_one_at(work), naming_a_full_disk(artifacts.root):
+        for partial in artifacts.root.glob(".clean.*.partial"):  # the stage's folder of a run that was killed
+            shutil.rmtree(partial, ignore_errors=True)
         started = time.perf_counter()
-        redone = clean_shards(recipe.steps, raw, work, workers)
         with artifacts.write_stage("clean", used, inputs) as stage:
+            redone = clean_shards(recipe.steps, raw, work, workers)
             stage.metrics.update(_publish(work, stage.folder, count_shards(raw), used))
             stage.metrics["seconds"] = round(time.perf_counter() - started, 3)
             stage.metrics["shards_taken_over"] = count_shards(raw) - redone
@@ -102,9 +104,9 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_one_at(work: Path) -> Iterator[None]:
-    """Keep a second process from the same work; the lock goes with the process, even if it is killed."""
+    """Keep a second process from the same stage, whatever its settings; the lock goes with the process, even if it is killed."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work.parent / f"{work.name}.lock", "w") as lock:
+    with open(work.parent / f"{work.name.rsplit('-', 1)[0]}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

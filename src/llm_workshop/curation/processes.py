@@ -8,6 +8,7 @@ work names, and nothing of the main program.  It ends at once when its parent do
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import signal
@@ -23,8 +24,6 @@ from llm_workshop.errors import is_user_error
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-#: One task is worked on while the next lies ready in the pipe.
-_AHEAD = 2
 #: Each process computes with one thread; strings hash alike everywhere, so that no set is walked in another order.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
@@ -75,28 +74,23 @@ class _Workers:
                 process.wait()
 
     def run(self, tasks: Iterable[Any], workers: int) -> Iterator[Any]:
-        remaining, waiting = iter(tasks), {}
-        for _ in range(workers):
-            if (task := next(remaining, _END)) is _END:
-                break
-            connection = self._start()
-            waiting[connection] = 1
-            self._send(connection, _pickle(task))
-        for connection in list(waiting) * (_AHEAD - 1):
-            self._send_next(connection, remaining, waiting)
-        while waiting:
-            for connection in wait(list(waiting)):
+        remaining, at_work = iter(tasks), []
+        for task in itertools.islice(remaining, workers):
+            at_work.append(self._start())
+            self._send(at_work[-1], _pickle(task))
+        while at_work:
+            for connection in wait(at_work):
                 result = self._receive(connection)
-                waiting[connection] -= 1
-                self._send_next(connection, remaining, waiting)
-                if not waiting[connection]:
-                    del waiting[connection]
+                if (task := next(remaining, _END)) is _END:
+                    at_work.remove(connection)
+                else:
+                    self._send(connection, _pickle(task))
                 yield result
 
     def _start(self) -> Connection:
         ours, theirs = Pipe()
         command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._alive)]
-        path = os.pathsep.join(folder for folder in sys.path if folder)
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._alive),
             env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
@@ -105,11 +99,6 @@ class _Workers:
         self._processes[ours] = process
         self._send(ours, self._job)
         return ours
-
-    def _send_next(self, connection: Connection, remaining: Iterator[Any], waiting: dict[Connection, int]) -> None:
-        if (task := next(remaining, _END)) is not _END:
-            self._send(connection, _pickle(task))
-            waiting[connection] += 1
 
     def _send(self, connection: Connection, message: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
