@@ -1,6 +1,7 @@
 """Parameter-efficient fine-tuning: adapters beside frozen weights."""
 
 from scratch_llm.peft.adapter import AdaptedLinear, Adapter, AdapterConfig, Part
+from scratch_llm.peft.ia3 import IA3, IA3Config
 from scratch_llm.peft.inject import (
     activate,
     adapted_layers,
@@ -12,15 +13,20 @@ from scratch_llm.peft.inject import (
 )
 from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
 from scratch_llm.peft.saving import base_digest, load_adapter, save_adapter
+from scratch_llm.peft.waveft import WaveFT, WaveFTConfig
 
 __all__ = [
+    "IA3",
     "AdaptedLinear",
     "Adapter",
     "AdapterConfig",
     "DoRA",
+    "IA3Config",
     "LoRA",
     "LoRAConfig",
     "Part",
+    "WaveFT",
+    "WaveFTConfig",
     "activate",
     "adapted_layers",
     "adapter_names",

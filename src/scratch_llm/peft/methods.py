@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from scratch_llm.peft.adapter import AdapterConfig
+from scratch_llm.peft.ia3 import IA3Config
 from scratch_llm.peft.lora import LoRAConfig
+from scratch_llm.peft.waveft import WaveFTConfig
 
-METHODS: dict[str, type[AdapterConfig]] = {kind.peft_type: kind for kind in (LoRAConfig,)}
+METHODS: dict[str, type[AdapterConfig]] = {kind.peft_type: kind for kind in (LoRAConfig, IA3Config, WaveFTConfig)}
