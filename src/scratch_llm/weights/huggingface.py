@@ -30,13 +30,21 @@ def save_model(
         dtype: of the weights in the file; None keeps the model's.
         max_shard_size: bytes, or a text such as "5GB" or "500MiB"; a larger model is written as numbered shards with an
             index.
+
+    Raises:
+        ValueError: layers were replaced by others (adapters, fewer bits), or ``max_shard_size`` is no size.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     values = model.config_to_huggingface(model.config)
     values["dtype"] = str(dtype or model.dtype).removeprefix("torch.")
-    state = model.state_dict()
-    save_shards(folder, plan_shards(model.weight_rules(model.config), state, dtype, parse_size(max_shard_size)), state)
+    state, rules = model.state_dict(), model.weight_rules(model.config)
+    if replaced := [rule.ours for rule in rules if rule.ours not in state]:
+        raise ValueError(
+            f"{replaced[0]} is not in the model, whose layers were replaced: with adapters use scratch_llm.peft.merge, or "
+            "save_adapter for them alone; a quantised model has save_quantized"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_shards(folder, plan_shards(rules, state, dtype, parse_size(max_shard_size)), state)
     _write_json(
         folder / GENERATION_CONFIG, {key: values[key] for key in _TOKEN_FIELDS if values[key] is not None}
     )

@@ -193,3 +193,11 @@ def test_weights_of_the_model_that_learnt_are_not_lost_silently(tmp_path):
     with pytest.raises(ValueError, match="has no adapter 'other'; it has default"):
         save_adapter(model, tmp_path, "other")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_adapters_is_not_saved_as_a_plain_one(tmp_path):
+    model = adapted()
+    with pytest.raises(ValueError, match=r"with adapters use scratch_llm.peft.merge, or save_adapter"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    merge(model).save_pretrained(tmp_path / "model")
