@@ -137,7 +137,7 @@ class AdapterConfig(ABC):
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer with adapters by name, of which one is active, or none.
+    """A frozen linear layer with adapters by name, of which one is active, or none, or one for each row of the batch.
 
     ``base`` and ``adapters`` are its children: in a state dict ``...qkv.weight`` becomes ``...qkv.base.weight``, and an
     adapter's tensors are ``...qkv.adapters.<name>.<tensor>``.
@@ -147,7 +147,8 @@ class AdaptedLinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.adapters = nn.ModuleDict()
-        self.active: str | None = None
+        self.active: str | tuple[str | None, ...] | None = None
+        """Set by ``scratch_llm.peft.activate``."""
 
     @property
     def in_features(self) -> int:
@@ -159,7 +160,9 @@ class AdaptedLinear(nn.Module):
 
     @property
     def adapter(self) -> Adapter | None:
-        """The active one; None where this layer has none of the active name."""
+        """The active one; None where this layer has none of the active name.  ValueError where rows have their own."""
+        if isinstance(self.active, tuple):
+            raise ValueError("rows of the batch have adapters of their own: activate a single one first")
         return self.adapters[self.active] if self.active in self.adapters else None
 
     @property
@@ -174,13 +177,29 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
+        if isinstance(self.active, tuple):
+            return self._row_by_row(x)
         adapter = self.adapter
         return self.base(x) if adapter is None else adapter(x, self.base)
+
+    def _row_by_row(self, x: Tensor) -> Tensor:
+        """(B, ..., in) -> (B, ..., out), row i with the adapter ``active[i]``: each group of rows in one go."""
+        if len(x) != len(self.active):
+            raise ValueError(f"adapters are activated for {len(self.active)} rows and the batch has {len(x)}")
+        groups = {name: [i for i, other in enumerate(self.active) if other == name] for name in self.active}
+        done = [self._with(name, x[rows]) for name, rows in groups.items()]
+        order = torch.tensor([i for rows in groups.values() for i in rows], device=x.device)
+        return torch.cat(done)[order.argsort()]
+
+    def _with(self, name: str | None, x: Tensor) -> Tensor:
+        return self.adapters[name](x, self.base) if name in self.adapters else self.base(x)
 
     def packed(self, n_rows: int) -> nn.Module:
         """The same merged, for decoding; see ``scratch_llm.generation.packing``."""
         from scratch_llm.generation.packing import linear
 
+        if isinstance(self.active, tuple):
+            return self
         return linear(self.weight, self.bias, n_rows)
 
 

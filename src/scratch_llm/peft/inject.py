@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -55,18 +55,21 @@ def inject(model: nn.Module, config: AdapterConfig, name: str = DEFAULT) -> list
     return [adapter for _, adapter in made]
 
 
-def activate(model: nn.Module, name: str | None) -> None:
+def activate(model: nn.Module, name: str | Sequence[str | None] | None) -> None:
     """Compute with the adapters called ``name``, and let training change them alone; None: the model as it was before.
 
-    A matter of microseconds: no weight moves.  ValueError for an unknown name.
+    A sequence has a name (or None) for each row of the batches to come, so that one pass serves several tasks.  A matter
+    of microseconds: no weight moves.  ValueError for an unknown name.
     """
     known = adapter_names(model)
-    if name is not None and name not in known:
-        raise ValueError(f"the model has no adapter {name!r}; it has {', '.join(known) or 'none'}")
+    names = (name,) if name is None or isinstance(name, str) else tuple(name)
+    for one in names:
+        if one is not None and one not in known:
+            raise ValueError(f"the model has no adapter {one!r}; it has {', '.join(known) or 'none'}")
     for _, layer in adapted_layers(model):
-        layer.active = name
+        layer.active = name if name is None or isinstance(name, str) else names
         for key, adapter in layer.adapters.items():
-            adapter.requires_grad_(key == name)
+            adapter.requires_grad_(key in names)
 
 
 @torch.no_grad()
@@ -93,7 +96,7 @@ def unload(model: nn.Module, name: str | None = None) -> nn.Module:
         for key in list(layer.adapters):
             if name in (None, key):
                 del layer.adapters[key]
-        layer.active = None if layer.active not in layer.adapters else layer.active
+        layer.active = layer.active if isinstance(layer.active, str) and layer.active in layer.adapters else None
         if not layer.adapters:
             model.set_submodule(path, layer.base)
     return model if adapter_names(model) else model.requires_grad_(True)

@@ -134,6 +134,28 @@ def test_several_adapters_on_one_base():
     assert torch.equal(model(TOKENS), plain) and not list(adapted_layers(model))
 
 
+@torch.no_grad()
+def test_rows_of_one_batch_with_adapters_of_their_own():
+    model = model_of()
+    shake(inject(model, LoRAConfig(rank=2, targets=("q_proj",)), "one"), seed=1)
+    shake(inject(model, LoRAConfig(rank=3, targets=("q_proj", "down_proj"), dora=True), "two"), seed=2)
+    tokens = torch.randint(1, 61, (5, 9), generator=torch.Generator().manual_seed(1))
+    names = ["two", None, "one", "two", "one"]
+    expected = []
+    for row, name in zip(tokens, names):
+        activate(model, name)
+        expected.append(model(row[None])[0])
+    activate(model, names)
+    torch.testing.assert_close(model(tokens), torch.stack(expected), rtol=1e-5, atol=1e-5)
+    assert {name.split(".")[-2] for name in trainable_parameters(model)} == {"one", "two"}
+    with pytest.raises(ValueError, match="activated for 5 rows and the batch has 2"):
+        model(tokens[:2])
+    with pytest.raises(ValueError, match="rows of the batch have adapters of their own"):
+        merge(model)
+    with pytest.raises(ValueError, match="has no adapter 'three'"):
+        activate(model, ["one", "three"])
+
+
 def test_unloading_the_active_adapter_leaves_the_base():
     model = model_of()
     with torch.no_grad():

@@ -227,6 +227,13 @@ def test_autocast_and_compiled_forms_stay_close(dora, tokens):
         rough = model(tokens, targets=tokens)
     rough.backward()
     assert rough.item() == pytest.approx(exact.item(), rel=0.05) and rough.item() != exact.item()
+    grads = {}
+    for form in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        form(tokens, targets=tokens).backward()
+        grads[form] = {key: parameter.grad.clone() for key, parameter in trainable_parameters(model).items()}
+    for key, grad in grads[model].items():
+        torch.testing.assert_close(list(grads.values())[1][key], grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
