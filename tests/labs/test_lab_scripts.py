@@ -31,7 +31,8 @@ def test_the_lab_runs_and_leaves_its_report(script, tmp_path):
     text = report.read_text(encoding="utf-8")
     pictures = re.findall(r"\]\(([\w-]+\.png)\)", text)
     assert pictures and all((reports / name).stat().st_size > 10_000 for name in pictures)
-    assert "�" not in text and "nan" not in text
+    assert "�" not in text or script in SHOW_LOST_CHARACTERS
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))
