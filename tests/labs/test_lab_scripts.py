@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jupytext
 import pytest
-from support.lab_runs import AFTER, NEEDS_TRITON, RUNS, skip_without_triton
+from support.lab_runs import NEEDS_TRITON, RUNS, skip_without_triton, take_the_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercises", "solutions") and not p.stem.startswith("test_"))
@@ -20,15 +19,14 @@ SHOW_LOST_CHARACTERS = ("labs/week02_curation/clean.py", "labs/week02_curation/r
 
 
 @pytest.mark.parametrize("script", RUNS)
-def test_the_lab_runs_and_leaves_its_report(script, tmp_path):
+def test_the_lab_runs_and_leaves_its_report(script, tmp_path, trained):
     if script in NEEDS_TRITON:
         skip_without_triton()
+    take_the_model(script, trained, tmp_path)
     environment = {**os.environ, "ARTIFACTS_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    for lab in filter(None, (AFTER.get(script), script)):
-        shutil.rmtree(tmp_path / "smoke" / "reports", ignore_errors=True)
-        command = [sys.executable, str(ROOT / lab), "--scale", "smoke", *RUNS[lab]]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
-        assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(ROOT / script), "--scale", "smoke", *RUNS[script]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
     assert "다름!" not in done.stdout and "다릅니다!" not in done.stdout, "a claim that the lab checks does not hold"
     reports = tmp_path / "smoke" / "reports"
     [report] = reports.glob("*.md")

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import jupytext
 import nbclient
 import pytest
 from nbclient.exceptions import CellExecutionError
-from support.lab_runs import AFTER, NEEDS_TRITON, RUNS, skip_without_triton
+from support.lab_runs import NEEDS_TRITON, RUNS, skip_without_triton, take_the_model
 
 ROOT = Path(__file__).resolve().parents[2]
-#: These two serve until they are stopped: as notebooks they are asked not to.
+#: It serves until it is stopped: as a notebook it is asked not to.
 SERVING = {"labs/week10_integration/chat.py": ("chat.serve=false",)}
 NOT_AS_NOTEBOOK = {"labs/week08_serving/serve.py": "it stays until Ctrl-C; tests/labs/test_week08_serve.py runs it"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lab", [*RUNS, *SERVING])
-def test_the_notebook_runs_from_top_to_bottom(lab, tmp_path, monkeypatch):
+def test_the_notebook_runs_from_top_to_bottom(lab, tmp_path, monkeypatch, trained):
     if lab in NEEDS_TRITON:
         skip_without_triton()
     settings = {**RUNS, **SERVING}[lab]
     for name, value in {"ARTIFACTS_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1", "SCALE": "smoke", "DATA": "sample", "SEED": "0",
                         "ARGS": " ".join(settings)}.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    if before := AFTER.get(lab) or (lab in SERVING and "labs/week05_pretraining/pretrain.py"):
-        command = [sys.executable, str(ROOT / before), "--scale", "smoke", *RUNS[before]]
-        subprocess.run(command, check=True, capture_output=True, timeout=240, cwd=tmp_path)
+    take_the_model(lab, trained, tmp_path)
     notebook = jupytext.read(ROOT / lab)
     client = nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str((ROOT / lab).parent)}})
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from llm_workshop.serving.triton.installation import find_installation
@@ -37,13 +40,18 @@ RUNS = {
         "loadtest.clients=1,3", "loadtest.requests=8", "loadtest.prompt_tokens=12", "loadtest.max_new_tokens=8", "loadtest.soak_seconds=0",
     ),
 }
-AFTER = {
-    "labs/week08_serving/loadtest.py": "labs/week05_pretraining/pretrain.py",
-    "labs/week08_serving/quantize.py": "labs/week05_pretraining/pretrain.py",
-    "labs/week08_serving/export.py": "labs/week05_pretraining/pretrain.py",
-}
-"""Labs that take up what another has left."""
+PRETRAIN = "labs/week05_pretraining/pretrain.py"
+#: Labs that take up the model of week 5.
+TAKE_THE_MODEL = (
+    "labs/week08_serving/loadtest.py", "labs/week08_serving/quantize.py", "labs/week08_serving/export.py", "labs/week10_integration/chat.py",
+)  # fmt: skip
 NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)
+
+
+def take_the_model(lab: str, trained: Path, folder: Path) -> None:
+    """Put what week 5 left into ``folder``, for a lab that needs it."""
+    if lab in TAKE_THE_MODEL:
+        shutil.copytree(trained / "smoke", folder / "smoke", ignore=shutil.ignore_patterns("reports"))
 
 
 def skip_without_triton() -> None:
