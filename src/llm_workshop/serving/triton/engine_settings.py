@@ -43,12 +43,16 @@ class EngineSettings:
     max_tokens: int | None = None
     response_interval_ms: float = 25.0
     """Between two responses of a request, at least; what comes in between shares the next one."""
+    response_ms_per_stream: float = 6.0
+    """The same for each answer that is being streamed, where that is more: from five on, so that responses cost no more."""
 
     def __post_init__(self):
         if self.engine not in ENGINES:
             raise ValueError(f"engine {self.engine!r} is unknown: use one of {', '.join(ENGINES)}")
         if not self.response_interval_ms >= 0:
             raise ValueError(f"response_interval_ms={self.response_interval_ms!r}: use a number of at least 0")
+        if not self.response_ms_per_stream >= 0:
+            raise ValueError(f"response_ms_per_stream={self.response_ms_per_stream!r}: use a number of at least 0")
 
     def to_yaml(self) -> str:
         values = dataclasses.asdict(self) | {"model": str(self.model), "triton_config": TRITON_CONFIG}

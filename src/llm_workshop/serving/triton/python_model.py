@@ -56,7 +56,7 @@ class TritonPythonModel:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             settings, _ = read_model_yaml(Path(pb_utils.get_model_dir()))
-            self._sender = Sender(self._send, settings.response_interval_ms / 1000)
+            self._sender = Sender(self._send, settings.response_interval_ms / 1000, settings.response_ms_per_stream / 1000)
             self._engine = load_engine(settings, self._sender.changed)
         except (ValueError, OSError) as error:
             raise pb_utils.TritonModelException(f"model {args['model_name']}: {error}") from error

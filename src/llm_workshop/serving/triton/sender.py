@@ -2,6 +2,9 @@
 
 Each response holds the whole answer so far.  So a state that was overtaken before its turn need not be sent at all: a
 slow wire gets fewer and larger responses, and no queue grows.  The last state of an answer is always sent.
+
+Each response takes the processor from the engine, and so do those of all other answers: the more of them stream, the
+less often each is told about.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from llm_workshop.serving.triton.job import Job
 
 
 class Sender:
-    """Calls ``send(job)`` for jobs that have changed, at most once in ``interval`` seconds for each, but at its end at once.
+    """Calls ``send(job)`` for jobs that have changed, at most once in an interval for each, but at its end at once.
 
-    ``send`` sends the state of then and tells whether that was the last one.
+    ``send`` sends the state of then and tells whether that was the last one.  The interval is ``interval`` seconds, or
+    ``per_stream`` for each answer that is being streamed where that is more.
     """
 
-    def __init__(self, send: Callable[[Job], bool], interval: float):
-        self.send, self.interval = send, interval
+    def __init__(self, send: Callable[[Job], bool], interval: float, per_stream: float = 0.0):
+        self.send, self.interval, self.per_stream = send, interval, per_stream
         self._changed: deque[Job] = deque()
         self._dirty: set[Job] = set()
         self._last: dict[Job, float] = {}
@@ -63,9 +67,9 @@ class Sender:
                 changed, self._changed = self._changed, deque()
                 if self._closing and not changed and not later:
                     return
-            now = time.monotonic()
+            now, interval = time.monotonic(), max(self.interval, self.per_stream * len(self._last))
             for job in changed:
-                due = self._last.get(job, 0.0) + self.interval
+                due = self._last.get(job, 0.0) + interval
                 if job.state.done or due <= now:
                     self._send(job)
                 else:

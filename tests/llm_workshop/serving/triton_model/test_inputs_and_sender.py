@@ -131,6 +131,35 @@ def test_the_interval_keeps_responses_apart_but_for_the_first_and_the_last():
     assert 3 <= len(times) <= took / 0.1 + 3
 
 
+@pytest.mark.parametrize(("n_jobs", "milliseconds"), [(1, 20), (8, 160)])
+def test_the_more_answers_stream_the_less_often_each_is_told_about(n_jobs, milliseconds):
+    jobs, sent = [streaming_job() for _ in range(n_jobs)], []
+
+    def send(job):
+        sent.append((time.monotonic(), job))
+        return job.state.done
+
+    sender = Sender(send, 0.01, per_stream=0.02)
+    sender.start()
+    started = time.monotonic()
+    while time.monotonic() - started < 0.5:
+        for job in jobs:
+            job.advance("가")
+            sender.changed(job)
+        time.sleep(0.002)
+    took = time.monotonic() - started
+    for job in jobs:
+        job.finish("length")
+        sender.changed(job)
+    sender.close()
+    for job in jobs:
+        times = [at for at, its in sent if its is job]
+        assert times[0] - started < 0.1, "the first one goes at once"
+        # The first comes before all others stream, and so may the second.
+        assert all(1000 * (later - earlier) > 0.9 * milliseconds for earlier, later in itertools.pairwise(times[2:-1]))
+        assert len(times) <= 1000 * took / milliseconds + 4
+
+
 def test_without_streaming_there_is_one_response():
     wire = Wire()
     sender, job = Sender(wire, 0.0), Job("", streaming_job().sampling)
