@@ -93,7 +93,7 @@ for prompt in first.prompts:
 # %% [markdown]
 # ## 3. 속을 열어 손으로 쓰기
 #
-# 파이프라인이 하는 일은 네 걸음의 되풀이입니다.
+# 파이프라인이 하는 일은 네 걸음입니다. 2에서 4까지를 되풀이합니다.
 #
 # 1. **토크나이저**: 글 → 토큰 번호
 # 2. **모델**: 번호 T개 → 자리마다 점수(로짓) V개. 쓰는 것은 **마지막 자리**의 점수뿐입니다.
@@ -194,7 +194,7 @@ report.text(f"무작위 토큰 {LENGTH}개를 처음 들을 때 {first_half:.2f}
 #
 # 큰 모델에서 말하는 **창발**(emergence; Wei 외, 2022), 곧 어느 크기나 학습량을 넘으면 없던 능력이 나타나는 일의 축소판입니다.
 # 다만 "갑자기"에는 재는 자의 탓도 있습니다. 맞았다와 틀렸다로만 재면 서서히 나아지는 것도 갑작스러워 보입니다(Schaeffer 외, 2023).
-# 여기서는 연속인 손실로 재는데도 뚝 떨어지니, 자 탓만은 아닙니다.
+# 여기서는 연속인 손실로 재는데도 뚝 떨어지니, 재는 자의 탓만은 아닙니다.
 
 # %%
 STEPS = 400 if settings.scale == "smoke" else 700
@@ -234,7 +234,7 @@ else:
         losses = losses_of_a_repetition(write.model, ordinary_tokens(write.tokenizer, write.model), LENGTH, rows=8, seed=settings.seed)
         print(f"  무작위 토큰 {LENGTH}개를 처음 들을 때 {losses[: LENGTH - 1].mean():.2f}, 다시 들을 때 {losses[LENGTH:].mean():.2f}")
     else:
-        report.text(f"허브의 모델 {hub.name}은 실행하지 못했습니다. {hub.reason}.")
+        report.text(f"허브의 모델({hub.name})은 실행하지 못했습니다. {hub.reason}.")
 report.save()
 
 # %% [markdown]

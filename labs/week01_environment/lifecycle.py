@@ -13,10 +13,10 @@
 # %% [markdown]
 # # 1주차. LLM의 생애: 산출물의 사슬과 크기의 값
 #
-# LLM은 모델 파일 하나가 아니라 **사슬**입니다. 글을 모으고, 씻고, 토큰으로 자르고, 학습하고, 줄여서 내보냅니다.
+# LLM은 모델 파일 하나가 아니라 **사슬**입니다. 글을 모으고, 다듬고, 토큰으로 자르고, 학습하고, 줄여서 내보냅니다.
 # 한 고리가 나쁘면 뒤의 모든 고리가 나빠지고, 앞 고리를 바꾸면 뒤를 다시 만들어야 합니다.
 #
-# 이 실습에서는 먼저 여러분의 기계에 있는 사슬을 실제 기록(manifest)에서 그립니다. 그다음 "크다"는 말의 값을 셈합니다.
+# 이 실습에서는 먼저 여러분의 컴퓨터에 있는 사슬을 실제 기록(manifest)에서 그립니다. 그다음 "크다"는 말의 값을 셈합니다.
 # 파라미터가 천만 개일 때와 칠백억 개일 때 메모리와 시간이 얼마나 다른지, 여러분의 GPU로는 어디까지 되는지 봅니다.
 
 # %%
@@ -75,12 +75,12 @@ figure
 #
 # | 하는 일 | 파라미터 하나에 | 까닭 |
 # |---|--:|---|
-# | 쓰기, int4 | 0.5 | 네 비트 |
-# | 쓰기, bfloat16 | 2 | 열여섯 비트 |
+# | 추론, int4 | 0.5 | 네 비트 |
+# | 추론, bfloat16 | 2 | 열여섯 비트 |
 # | 학습, 혼합 정밀도 AdamW | 16 | 가중치 2 + 기울기 2 + float32 사본과 두 평균 12 (ZeRO, Rajbhandari 외, 2020) |
 # | LoRA | 2와 조금 | 얼린 가중치에는 기울기도 옵티마이저도 없음 |
 #
-# 여기에 쓰기에서는 **KV 캐시**가, 학습에서는 **활성값**이 더해집니다. 아래의 값은 모양만 있는 모델을 만들어 실제로 센 것입니다.
+# 여기에 추론에서는 **KV 캐시**가, 학습에서는 **활성값**이 더해집니다. 아래의 값은 모양만 있는 모델을 만들어 실제로 센 것입니다.
 # 그림에서 점선은 GPU의 메모리입니다. 선이 점선 위로 넘어가면 한 장에 들어가지 않습니다.
 
 # %%
@@ -89,11 +89,11 @@ models = sizes()
 memory = memory_by_size(models)
 table = []
 for row in memory:
-    needs = {"쓰기 bfloat16": row["bfloat16"] + row["cache"], "쓰기 int4": row["int4"] + row["cache"], "전체 학습": row["full"], "LoRA": row["lora"]}
+    needs = {"추론 bfloat16": row["bfloat16"] + row["cache"], "추론 int4": row["int4"] + row["cache"], "전체 학습": row["full"], "LoRA": row["lora"]}
     table.append({"모델": row["name"]} | {key: round(value / 1e9, 2) for key, value in needs.items()}
-                 | {"쓸 수 있는 GPU": smallest_gpu(needs["쓰기 bfloat16"]), "학습할 수 있는 GPU": smallest_gpu(needs["전체 학습"])})  # fmt: skip
+                 | {"추론할 수 있는 GPU": smallest_gpu(needs["추론 bfloat16"]), "학습할 수 있는 GPU": smallest_gpu(needs["전체 학습"])})  # fmt: skip
     print(f"  {row['name']:14} {row['parameters']:>14,}개: " + ", ".join(f"{key} {value / 1e9:.2f} GB" for key, value in needs.items()))
-report.table(table, caption=f"GB. 문맥 {CONTEXT:,}, 한 줄씩. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
+report.table(table, caption=f"GB. 문맥 {CONTEXT:,}, 배치 1. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
 figure = memory_plot(memory, {gpu: device_named(gpu).memory_bytes for gpu in GPUS})
 report.figure(figure, "memory", "파라미터 수에 따른 메모리 (두 축 모두 로그)")
 figure
@@ -141,7 +141,7 @@ weights = [10 ** (7 + step / 8) for step in range(33)]
 lines = {f"토큰 {count_in_korean(n)}": [expected_loss(w, n) for w in weights] for n in (1e9, 1e11, 1e13)}
 lines["파라미터 하나에 토큰 20개"] = [expected_loss(w, 20 * w) for w in weights]
 for n in (1e7, 1e9, 7e10):
-    print(f"  파라미터 {count_in_korean(n):>6}: 토큰 10억이면 {expected_loss(n, 1e9):.2f}, 토큰 20배이면 {expected_loss(n, 20 * n):.2f}, 토큰 10조이면 {expected_loss(n, 1e13):.2f}")
+    print(f"  파라미터 {count_in_korean(n):>6}: 토큰 10억이면 {expected_loss(n, 1e9):.2f}, 파라미터의 20배이면 {expected_loss(n, 20 * n):.2f}, 토큰 10조이면 {expected_loss(n, 1e13):.2f}")
 figure = scaling_plot(lines, weights, 1.69)
 report.figure(figure, "scaling", "데이터를 그대로 두고 크기만 키우면 곧 평평해집니다")
 figure

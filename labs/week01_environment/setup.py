@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 1주차. 환경 점검: 이 기계로 무엇을 할 수 있나
+# # 1주차. 환경 점검: 이 컴퓨터로 무엇을 할 수 있나
 #
 # LLM 작업의 첫 고비는 모델이 아니라 **환경**입니다. 드라이버, CUDA, torch, 그 위의 라이브러리가 서로 맞아야 하고, 하나만 어긋나도
 # 알 수 없는 오류가 나거나, 더 나쁘게는 **조용히 느려집니다**. 이 실습은 아무것도 바꾸지 않고 살펴보기만 합니다.
@@ -45,12 +45,12 @@ smoke, machine = settings.scale == "smoke", Machine()
 # ## 1. 점검표
 #
 # `make doctor`가 하는 것과 같은 점검입니다. **warning**은 느려지거나 건너뛰게 되는 것, **problem**은 곧 실패할 것이고, 둘 다 처방이 붙습니다.
-# 점검은 기계에게 묻는 짧은 함수들입니다(`src/llm_workshop/doctor.py`). 읽어 보면 무엇을 왜 확인하는지 알 수 있습니다.
+# 점검은 컴퓨터에게 묻는 짧은 함수들입니다(`src/llm_workshop/doctor.py`). 읽어 보면 무엇을 왜 확인하는지 알 수 있습니다.
 
 # %%
 report.section("1. 점검표")
 WORDS = {Status.OK: "좋음", Status.WARNING: "주의", Status.PROBLEM: "문제"}
-where = "컨테이너 안" if machine.environment.get("WORKSHOP_CONTAINER") else "이 기계에서 바로"
+where = "컨테이너 안" if machine.environment.get("WORKSHOP_CONTAINER") else "이 컴퓨터에서 바로"
 checks = examine(machine)
 print(f"{where}, {device_name()}")
 for check in checks:
@@ -83,15 +83,15 @@ report.table(environments).table(versions, caption="환경마다의 버전. –�
 # %% [markdown]
 # ## 3. GPU와 torch가 맞물리는가
 #
-# 네 층이 맞아야 합니다. 위층은 아래층보다 새로울 수 없습니다.
+# 네 층이 맞아야 합니다. 1이 맨 아래층이고, 위층은 아래층이 받아 주는 것만 쓸 수 있습니다.
 #
 # 1. **GPU의 세대**(compute capability, 예: 8.0) – 어떤 형식을 빠르게 곱하는지 정해져 있다
 # 2. **드라이버** – 쓸 수 있는 CUDA의 최고 버전을 정한다
-# 3. **torch가 빌드된 CUDA** – 드라이버가 허락하는 것보다 새로우면 GPU를 보지 못한다
+# 3. **torch가 빌드된 CUDA** – 주 버전이 드라이버가 허락하는 것보다 새로우면 GPU를 보지 못한다
 # 4. **torch에 든 코드의 세대**(`torch.cuda.get_arch_list()`) – 내 GPU의 것이 없으면 `no kernel image is available`
 #
-# 컨테이너에는 1과 2가 없습니다. 드라이버는 **밖의 것**을 빌리고(`--gpus all`), 3과 4는 이미지에 들어 있습니다. 그래서 드라이버만
-# 충분히 새로우면 밖에 CUDA를 설치하지 않아도 됩니다.
+# 컨테이너에는 1과 2가 없습니다. 드라이버는 **호스트의 것**을 빌리고(`--gpus all`), 3과 4는 이미지에 들어 있습니다. 그래서 드라이버만
+# 충분히 새로우면 호스트에 CUDA를 설치하지 않아도 됩니다.
 
 # %%
 report.section("3. GPU와 torch가 맞물리는가")
@@ -175,4 +175,4 @@ report.save()
 #
 # - 점검표에 "주의"가 있다면 처방대로 해 보고 다시 실행하세요. 무엇이 달라졌나요?
 # - `environments/core.txt`에서 numpy의 핀을 1.26.4로 바꾸면 어떤 패키지가 싫어할까요? 2절의 표와 `environments/README.md`에서 근거를 찾아보세요.
-# - 4절의 두 수로, 여러분의 기계에서 1B 모델(bfloat16 2 GB)이 초당 낼 수 있는 토큰의 한계를 셈해 보세요.
+# - 4절의 두 수로, 여러분의 컴퓨터에서 1B 모델(bfloat16 2 GB)이 초당 낼 수 있는 토큰의 한계를 셈해 보세요.

@@ -122,7 +122,7 @@ for row in opened:
     row["같은 함수인가"] = row["로짓의 최대 차이"] < 1e-4
     print(f"  {row['도구']:15} 불러오기 {row['불러오기 (초)']:5.1f}초, 열고 계산하기 {row['열고 계산하기 (초)']:5.2f}초, "
           f"차이 {row['로짓의 최대 차이']:.1e} {'같음' if row['같은 함수인가'] else '다름!'}  {row['클래스']}")  # fmt: skip
-report.table(opened, caption="우리가 밑바닥부터 쓴 모델의 로짓과 견준 것. 시간은 이 기계의 형편에 따라 다릅니다")
+report.table(opened, caption="우리가 밑바닥부터 쓴 모델의 로짓과 견준 것. 시간은 컴퓨터의 형편에 따라 다릅니다")
 figure = opening_plot([(row["도구"], row["불러오기 (초)"], row["열고 계산하기 (초)"]) for row in opened])
 report.figure(figure, "opening", "도구를 불러오는 시간과 작은 모델 하나를 열고 계산하는 시간")
 figure
@@ -162,7 +162,7 @@ report.table(rows)
 # ## 4. TensorRT-LLM이라면
 #
 # TensorRT-LLM은 NVIDIA GPU와 전용 이미지가 있어야 합니다. 여기서는 무엇을 하는지만 적습니다. 8주차의 `export.py`가 이 폴더를 TensorRT-LLM이
-# 읽는 모양으로 내보내고, GPU가 있는 기계에서는 아래의 명령으로 서비스합니다.
+# 읽는 모양으로 내보내고, GPU가 있는 컴퓨터에서는 아래의 명령으로 서비스합니다.
 #
 # 1. 폴더의 `config.json`에서 구조를 알아보고, 같은 구조의 **자기 구현**에 가중치를 싣는다.
 # 2. 여러 연산을 한 커널로 합치고(정규화와 곱셈, 어텐션 전체), 필요하면 FP8이나 INT4로 줄인다.
@@ -177,7 +177,7 @@ serve = f"trtllm-serve {first.folder.name} --host 127.0.0.1 --port 8000"
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "NVIDIA GPU 없음"
 print(f"  TensorRT-LLM: {version or '설치되어 있지 않습니다'} ({gpu})")
 print(f"  GPU가 있는 전용 이미지에서라면: {serve}")
-report.text(f"TensorRT-LLM은 {version or '여기에 없습니다'}({gpu}). GPU가 있는 전용 이미지에서라면 이렇게 부릅니다.").output(serve, "bash")
+report.text(f"TensorRT-LLM: {version or '여기에는 없습니다'}({gpu}). GPU가 있는 전용 이미지에서라면 이렇게 부릅니다.").output(serve, "bash")
 
 # %% [markdown]
 # ## 5. NeMo인가 Transformers인가

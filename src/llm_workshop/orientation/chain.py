@@ -10,7 +10,7 @@ from llm_workshop.artifacts import MAKE_TARGETS, Artifacts
 #: stage -> (Korean name, what it stands on).  Stages that are not named here are shown under their own name.
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "raw": ("모은 글", ()),
-    "clean": ("씻은 글", ("raw",)),
+    "clean": ("다듬은 글", ("raw",)),
     "curated": ("고른 글", ("clean",)),
     "corpus": ("말뭉치", ()),
     "tokenizer": ("토크나이저", ("corpus",)),

@@ -65,7 +65,7 @@ ENVIRONMENTS = {
     for environment in (
         Environment("core", "모든 실습", "make install"),
         Environment("triton", "8주차의 서버", "make env-triton"),
-        Environment("curate", "2주차의 견줄 도구", "make env-curate"),
+        Environment("curate", "2주차에서 견주는 도구", "make env-curate"),
         Environment("nemo", "1·5·6주차의 NVIDIA 도구", "make env-nemo"),
     )
 }

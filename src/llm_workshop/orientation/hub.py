@@ -48,7 +48,7 @@ def look_for_hub_model(name: str, cache: str | Path | None = None, seconds: floa
     except LocalEntryNotFoundError:
         pass
     except HFValidationError:
-        return HubModel(name, "absent", f"'{name}'은 허브의 이름이 아닙니다. 조직/모델 꼴로 적으세요")
+        return HubModel(name, "absent", f"허브의 이름이 아닙니다: '{name}'. 조직/모델 꼴로 적으세요")
     if is_offline():
         return HubModel(name, "absent", "HF_HUB_OFFLINE이 켜져 있고 캐시에도 없습니다. 네트워크가 있는 곳에서 HF_HUB_OFFLINE을 지우고 한 번 실행하세요")
     try:

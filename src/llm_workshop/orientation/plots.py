@@ -92,7 +92,7 @@ def memory_plot(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, float]) ->
     """Memory of using and of training against the number of weights (both logarithmic), with the GPUs' memories as rules."""
     figure, axes = new_figure(width=8.2, height=4.6)
     weights = [row["parameters"] for row in rows]
-    lines = {"full": "전체 학습", "checkpointed": "전체 학습 + 체크포인팅", "lora": "LoRA + 체크포인팅", "bfloat16": "쓰기 (bfloat16)", "int4": "쓰기 (int4)"}
+    lines = {"full": "전체 학습", "checkpointed": "전체 학습 + 체크포인팅", "lora": "LoRA + 체크포인팅", "bfloat16": "추론 (bfloat16)", "int4": "추론 (int4)"}
     for color, (key, label) in zip(COLORS, lines.items()):
         axes.plot(weights, [row[key] / 1e9 for row in rows], color=color, marker="o", markersize=4, label=label)
     for name, size in gpus.items():
@@ -102,7 +102,7 @@ def memory_plot(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, float]) ->
                   va="top" if below else "bottom")  # fmt: skip
     _logarithmic(axes, weights, "메모리 (GB)")
     axes.set_xlim(left=weights[0] * 0.55)
-    axes.set_title("크기와 메모리 (문맥 2,048, 한 줄씩)")
+    axes.set_title("크기와 메모리 (문맥 2,048, 배치 1)")
     axes.legend(loc="lower right")
     return figure
 

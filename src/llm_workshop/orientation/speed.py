@@ -92,5 +92,5 @@ def fetch_tiktoken(seconds: float = 30) -> str:
     except subprocess.TimeoutExpired:
         return f"{seconds:.0f}초 안에 받지 못했습니다. 네트워크가 있는 곳에서 다시 해 보세요"
     if done.returncode != 0:
-        return "받지 못했습니다. 필요한 실습은 이 토크나이저를 빼고 돕니다"
+        return "받지 못했습니다. 필요한 실습은 이 토크나이저를 빼고 돌아갑니다"
     return f"준비되었습니다 ({time.perf_counter() - started:.1f}초)"
