@@ -194,6 +194,31 @@ def test_a_request_is_stopped_by_its_id(triton_stack):
     assert outputs["finish_reason"] == b"cancelled" and outputs["num_output_tokens"] < LONG
 
 
+@pytest.mark.parametrize("way", ["vanishes", "is stopped by its id"])
+def test_a_request_that_waits_leaves_the_line_and_disturbs_nobody(triton_stack, way):
+    n_rows = triton_stack.artifacts.settings.serving.max_rows
+    before = metric(triton_stack, "workshop_requests_total", outcome="cancelled")
+    streams = [Stream(triton_stack, text_input=RHYME, sampling_param_max_tokens=LONG) for _ in range(n_rows)]
+    try:
+        eventually(lambda: metric(triton_stack, "workshop_requests_running") == n_rows)
+        waits = Stream(triton_stack, "last", text_input=RHYME, sampling_param_max_tokens=LONG, **ALL)
+        eventually(lambda: metric(triton_stack, "workshop_requests_waiting") == 1)
+        if way == "vanishes":
+            waits.vanish()
+        else:
+            with pytest.raises(Exception, match="cancelled by client"):
+                list(Stream(triton_stack, "last", text_input="", stop=True))
+            ((text, outputs),) = waits
+            assert text == "" and outputs["finish_reason"] == b"cancelled" and outputs["num_output_tokens"] == 0
+        eventually(lambda: metric(triton_stack, "workshop_requests_waiting") == 0)
+        assert metric(triton_stack, "workshop_requests_total", outcome="cancelled") == before + 1
+        assert metric(triton_stack, "workshop_requests_running") == n_rows, "the others go on"
+    finally:
+        for stream in streams:
+            stream.vanish()
+    eventually(lambda: metric(triton_stack, "workshop_requests_running") == 0)
+
+
 def test_more_than_may_wait_are_told_that_the_server_is_busy(triton_stack):
     serving = triton_stack.artifacts.settings.serving
     room = serving.max_rows + serving.max_waiting
