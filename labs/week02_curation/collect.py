@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 2주차. 글 모으기
 #
-# 사전학습의 첫걸음은 글을 모으는 일입니다. 모은 글은 언제나 지저분합니다. 줄이 깨져 있고, 인코딩이 섞여 있고, 같은 글이 여러 번
+# 사전 학습의 첫걸음은 글을 모으는 일입니다. 모은 글은 언제나 지저분합니다. 줄이 깨져 있고, 인코딩이 섞여 있고, 같은 글이 여러 번
 # 들어 있고, 남의 전화번호가 그대로 있습니다. 이번 단계에서는 글을 **날것 그대로** 조각 파일에 담고, 읽을 수 없는 것은 버리지 않고
 # 따로 모아 둡니다. 고치는 일은 다음 단계(`make week2-clean`)의 몫입니다.
 
@@ -44,14 +44,14 @@ report = Report(artifacts, "week02-collect", "2주차: 글 모으기")
 #
 # 한국어 글은 위키백과, 뉴스, 영화평, 청원, 기술 문서처럼 출처마다 문체도 흠도 다릅니다. 출처를 고를 때는 **쓸 권리가 있는지**(라이선스)부터
 # 봅니다. 아래는 이 워크숍이 이름으로 아는 말뭉치입니다. `DATA=petitions`처럼 이름을 대거나, `DATA=내글.jsonl`처럼 파일을 대면 됩니다.
-# 이 기계에 파일이 있는 말뭉치는 바로 쓸 수 있고, 나머지는 허브에서 받습니다.
+# 이 컴퓨터에 파일이 있는 말뭉치는 바로 쓸 수 있고, 나머지는 허브에서 받습니다.
 
 # %%
 report.section("1. 어디에서 모을까")
 known = []
 for corpus in CATALOGUE.values():
     here = bool(find_files(corpus.train_files))
-    where = "이 기계" if here else "허브" if corpus.hub else "직접 받기"
+    where = "이 컴퓨터" if here else "허브" if corpus.hub else "직접 받기"
     known.append({"이름": corpus.name, "내용": corpus.title, "라이선스": corpus.licence, "있는 곳": where})
     print(f"{corpus.name:16} {where:8} {corpus.licence:14} {corpus.title}")
 report.table(known)
@@ -62,7 +62,7 @@ report.table(known)
 # 파일 하나에 깨진 줄이 하나 있다고 밤새 돌던 작업이 멈추면 안 됩니다. 그렇다고 말없이 건너뛰어도 안 됩니다. 그래서 읽을 수 없는 것은
 # **파일과 줄 번호, 까닭을 적어 따로 모으고**(quarantine), 그 비율이 문턱(`curation.broken_share`)을 넘을 때만 멈춥니다.
 #
-# 일부러 망가뜨린 파일 다섯 개를 읽어 봅시다. CP949와 UTF-16은 윈도에서 저장한 옛 파일에 흔합니다.
+# 성한 것과 일부러 망가뜨린 것을 섞어 파일 다섯 개를 읽어 봅시다. CP949와 UTF-16은 윈도에서 저장한 옛 파일에 흔합니다.
 
 # %%
 report.section("2. 깨진 것도 끝까지 읽는다")
@@ -84,7 +84,7 @@ with tempfile.TemporaryDirectory() as folder:
         reasons = ", ".join(f"{item.line}번째 줄: {korean.get(item.reason, item.reason)}" for item in broken[:2])
         rows.append({"파일": path.name, "읽은 글": len(good), "따로 둔 것": len(broken), "까닭": reasons, "첫 글": first})
         print(f"{path.name:18} 글 {len(good):3}  따로 둔 것 {len(broken)}  {reasons}")
-report.table(rows, caption="망가진 파일을 읽은 결과")
+report.table(rows, caption="파일 다섯 개를 읽은 결과")
 
 # %% [markdown]
 # ## 3. 조각으로 나누어 담는다

@@ -118,10 +118,10 @@ print("데이터 카드를 보고서에 넣었습니다.")
 # %% [markdown]
 # ## 4. 같은 규칙을 NeMo Curator로
 #
-# 글이 기계 한 대를 넘으면 여러 기계로 나누는 엔진이 필요합니다. NVIDIA NeMo Curator는 읽기, 고치기(modifier), 거르기(filter), 쓰기를
+# 글이 컴퓨터 한 대를 넘으면 여러 컴퓨터로 나누는 엔진이 필요합니다. NVIDIA NeMo Curator는 읽기, 고치기(modifier), 거르기(filter), 쓰기를
 # Ray 위에서 나눕니다. 한국어 규칙은 들어 있지 않으므로 **우리 규칙을 그대로 끼워** 돌리고, 남은 글이 하나하나 같은지 봅니다.
 #
-# 작은 글에서는 우리 파이프라인이 훨씬 빠릅니다. Ray를 띄우는 데만 몇 초가 들기 때문입니다. 큰 엔진은 기계가 여러 대일 때 값을 합니다.
+# 작은 글에서는 우리 파이프라인이 훨씬 빠릅니다. Ray를 띄우는 데만 몇 초가 들기 때문입니다. 큰 엔진은 컴퓨터가 여러 대일 때 값을 합니다.
 # 비슷한 글 찾기는 Curator에서는 GPU(cuDF)가 있어야 하므로 CPU에서는 방금 쓴 우리 MinHash가 그 자리를 맡습니다.
 
 # %%
@@ -133,7 +133,7 @@ try:
     elapsed = time.perf_counter() - started
 except ValueError as problem:
     print(f"건너뜁니다: {problem}")
-    report.text(f"이 기계에는 NeMo Curator가 없어 건너뛰었습니다. `make env-curate`로 만들 수 있습니다. ({problem})")
+    report.text(f"이 컴퓨터에는 NeMo Curator가 없어 건너뛰었습니다. `make env-curate`로 만들 수 있습니다. ({problem})")
 else:
     ours, spent = {}, time.perf_counter()
     for step in recipe.steps:
@@ -159,7 +159,7 @@ else:
 # ## 5. 이어서 3주차로
 #
 # 다듬은 글은 `curated/`에 있습니다. 3주차부터 이 글로 이어 가려면 `ARGS="corpus.curated=true"`를 붙이세요. 토크나이저가 메뉴 줄을
-# 토큰으로 배우지 않는 것만으로도 어휘 몇백 개를 벌 수 있습니다.
+# 토큰으로 배우지 않으면 그만큼의 어휘를 본문에 쓸 수 있습니다.
 
 # %%
 report.section("5. 이어서 3주차로")

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 #: Samples of each rule that the page shows, and characters of a sample.
 SHOWN, SAMPLE = 2, 150
 REASONS_SHOWN = 3
+#: Why a document was not read or was removed by deduplication, for people; another reason is shown as it is.
+_WHY = {
+    "not JSON": "JSON이 아님", "no text field": "본문 칸이 없음", "damaged": "압축이 깨짐", "undecodable": "인코딩을 모름",
+    "no JSON object": "JSON 객체가 아님", "text is no string": "본문이 글이 아님", "too long": "너무 긺", "unreadable": "열 수 없음",
+    "empty file": "빈 파일", "binary": "글 파일이 아님", "binary file": "글 파일이 아님", "columns": "칸의 수가 다름",
+    "quotation mark not closed": "따옴표가 닫히지 않음", "no CSV": "CSV가 아님",
+    "empty": "빈 글", "exact": "똑같은 글", "near": "비슷한 글", "contaminated": "평가 글과 겹침",
+}  # fmt: skip
 
 
 def add_data_card(report: Report, artifacts: Artifacts) -> Report:
@@ -25,7 +33,8 @@ def add_data_card(report: Report, artifacts: Artifacts) -> Report:
     card, raw = read_card(artifacts), artifacts.read_manifest("raw")["metrics"]
     report.facts(_overview(card, raw, _curated(artifacts)))
     if raw["broken"]:
-        report.table(sorted(raw["broken_reasons"].items(), key=lambda row: -row[1]), ["읽지 못한 까닭", "건"], "raw/quarantine.jsonl에 파일과 줄이 있습니다")
+        reasons = [(_WHY.get(reason, reason), number) for reason, number in sorted(raw["broken_reasons"].items(), key=lambda row: -row[1])]
+        report.table(reasons, ["읽지 못한 까닭", "건"], "raw/quarantine.jsonl에 파일과 줄이 있습니다")
     report.table(rule_rows(card), caption="규칙이 한 일 (차례대로)")
     report.figure(rules_plot(card), "rules", "규칙마다 버린 글과 고친 글, 글 하나에 걸린 시간")
     report.figure(before_after_plot(card), "before-after", "다듬기 전과 뒤: 글의 길이와 한글의 비율")
@@ -133,11 +142,11 @@ def _overview(card: Mapping[str, Any], raw: Mapping[str, Any], curated: Mapping[
         "다듬은 글": after["documents"], "다듬은 글자": after["characters"],
         "남은 비율 (글)": f"{after['documents'] / max(1, before['documents']):.1%}",
         "남은 비율 (글자)": f"{after['characters'] / max(1, before['characters']):.1%}",
-        "걸린 시간": f"{spent:.1f}초 (초당 {before['documents'] / max(spent, 1e-9):,.0f}글, 프로세스 {card['workers']}개)",
+        "걸린 시간": f"{spent:.1f}초 (초당 {before['documents'] / max(spent, 1e-9):,.0f}편, 프로세스 {card['workers']}개)",
     }  # fmt: skip
     if curated:
         gone = {rule: number for rule, number in curated["dropped"].items() if number}
-        facts["중복으로 지운 글"] = ", ".join(f"{rule} {number:,}" for rule, number in gone.items()) or "없음"
+        facts["중복으로 지운 글"] = ", ".join(f"{_WHY.get(rule, rule)} {number:,}" for rule, number in gone.items()) or "없음"
         facts["학습용 / 평가용 글"] = f"{curated['kept']['train']['documents']:,} / {curated['kept']['valid']['documents']:,}"
     return facts
 

@@ -49,7 +49,7 @@ def test_files_become_clean_text_without_duplicates_and_a_card(mine, tmp_path, c
     kept = [document for split in ("train", "valid") for document in read_documents(out / "curated" / f"{split}.jsonl")]
     assert len(kept) == count and "윈도에서 쓴 옛 글입니다.\n둘째 줄도 있어요." in {document.text for document in kept}
     page = (out / "reports" / "data-card.md").read_text(encoding="utf-8")
-    assert page.startswith("# 데이터 카드: 내 규칙") and f"| 모은 글 | {count + 7} |" in page and "exact 7" in page
+    assert page.startswith("# 데이터 카드: 내 규칙") and f"| 모은 글 | {count + 7} |" in page and "똑같은 글 7" in page
     assert (out / "reports" / "report.html").stat().st_size > 20_000
     capsys.readouterr()
     assert curate(folder, "curation.workers=1", "--recipe", tmp_path / "recipe.yaml", "--out", out) == 0

@@ -66,7 +66,7 @@ class Whitespace(Step):
     """In lines of Korean, runs of spaces become one; more than one empty line becomes one; code and indentation stay."""
 
     name: ClassVar[str] = "whitespace"
-    title: ClassVar[str] = "빈칸 고르기"
+    title: ClassVar[str] = "공백 정리"
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if " \n" in text or "\t\n" in text:
