@@ -25,6 +25,7 @@ import unicodedata
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus
 from llm_workshop.pipeline.tokenizer import training_texts
+from llm_workshop.progress import progress_bar
 from llm_workshop.report import Report
 from llm_workshop.settings import settings_from_command_line
 from llm_workshop.tokenization import compression, our_peer, show_pieces
@@ -36,9 +37,9 @@ from llm_workshop.tokenization.measures import (
     tokens_per_syllable,
     unknown_share,
 )
-from llm_workshop.tokenization.morphemes import morpheme_starts
+from llm_workshop.tokenization.morphemes import analyse, morpheme_starts
 from llm_workshop.tokenization.plots import models_plot, speed_plot, sweep_plot
-from llm_workshop.tokenization.trial import run_trial
+from llm_workshop.tokenization.trial import run_trials
 from scratch_llm.tokenizers import Unigram
 from scratch_llm.tokenizers.wordpiece_trainer import SCORES, learn_pieces
 
@@ -128,12 +129,18 @@ def lines_of(split: str, n_bytes: float) -> list[str]:
 
 train_lines = lines_of("train", compare.train_megabytes * 1e6)
 valid_lines = lines_of("valid", compare.valid_kilobytes * 1e3)
-valid_morphemes = list(morpheme_starts(valid_lines))  # 형태소의 기준은 한 번만 구한다
+model_lines = lines_of("train", compare.model_megabytes * 1e6)
 vocab_size = settings.tokenizer.vocab_size
 sizes_text = f"배우는 글 {sum(len(line.encode()) for line in train_lines) / 1e6:.2f} MB, 재는 글 {sum(len(line.encode()) for line in valid_lines) / 1e3:.0f} kB"
 print(f"{sizes_text}, 어휘 {vocab_size:,}")
+# 형태소 분석은 가장 비싼 일이라 줄마다 한 번만 하고, 아래의 모든 절이 그 결과를 씁니다.
+grammatical = "morpheme-bpe" in (*compare.tokenizers, *compare.models)
+with progress_bar("형태소 분석", None) as update:
+    analyse([*valid_lines, *(train_lines if grammatical else []), *(model_lines if "morpheme-bpe" in compare.models else [])], update)
+valid_morphemes = list(morpheme_starts(valid_lines))
 peers = {}
 for name in compare.tokenizers:
+    print(f"{CONTENDERS[name].title}: 배우는 중", flush=True)
     try:
         peers[name] = CONTENDERS[name].make(train_lines, vocab_size)
     except ValueError as error:  # 어휘가 작으면 글자표조차 다 담지 못하는 것이 있다
@@ -153,11 +160,11 @@ report.text(sizes_text)
 # %%
 report.section("4. 어휘 크기를 바꾸어 가며")
 SWEPT = [name for name in compare.tokenizers if not name.startswith("hf-")]  # HF의 것은 우리 것과 거의 겹친다
-swept = {}
+swept, bpe_by_size = {}, list(sweep("bpe", train_lines, compare.vocab_sizes))
 for name in SWEPT:
     rows = [
         {"vocab_size": peer.vocab_size, **compression(peer, valid_lines), **morpheme_agreement(peer, valid_lines, valid_morphemes)}
-        for peer in sweep(name, train_lines, compare.vocab_sizes)
+        for peer in (bpe_by_size if name == "bpe" else sweep(name, train_lines, compare.vocab_sizes))
     ]
     if rows:
         swept[CONTENDERS[name].title + ("" if CONTENDERS[name].lossless else " *")] = rows
@@ -260,27 +267,25 @@ report.figure(speed_plot(speeds), "speed", "부호화 속도 (글의 크기로 �
 
 # %%
 report.section("9. 판정: 작은 모델의 비트/바이트")
-model_lines = lines_of("train", compare.model_megabytes * 1e6)
-results = []
-
-
-def judged(name: str, peer) -> dict:
-    """토크나이저 하나로 작은 모델을 학습하고 표의 한 줄을 낸다."""
-    figures = run_trial(artifacts, f"tokenizer-trial-{name}-{peer.vocab_size}", peer, model_lines, valid_lines)
-    star = "" if CONTENDERS[name].lossless else " *"
-    row = {"토크나이저": CONTENDERS[name].title + star, "어휘": peer.vocab_size, "비트/바이트": round(figures["bits_per_byte"], 4),
-           "토큰당 손실": round(figures["loss"], 3), "삼킨 글": f"{figures['lost_share']:.1%}", "창 (토큰)": figures["context"], "임베딩": figures["embedding"],
-           "나머지 파라미터": figures["body"], "초": round(figures["seconds"], 1)}  # fmt: skip
-    print(f"  {row['토크나이저']:18} 어휘 {peer.vocab_size:6,}  비트/바이트 {row['비트/바이트']:.4f}  토큰당 손실 {row['토큰당 손실']:.3f}  {row['초']:.0f}초")
-    return row
-
-
+contestants = []
 for name in compare.models:
     try:
-        results.append(judged(name, peers.get(name) or CONTENDERS[name].make(train_lines, vocab_size)))
+        contestants.append((name, peers.get(name) or CONTENDERS[name].make(train_lines, vocab_size)))
     except ValueError as error:
         print(f"{CONTENDERS[name].title}: 뺍니다. {error}")
-by_size = [judged("bpe", peer) for peer in sweep("bpe", train_lines, compare.vocab_sizes)]
+trained_sizes = {peer.vocab_size for name, peer in contestants if name == "bpe"}  # 둘째 표에도 나오지만 학습은 한 번
+runs = contestants + [("bpe", peer) for peer in bpe_by_size if peer.vocab_size not in trained_sizes]
+rows = []
+for (name, peer), figures in zip(runs, run_trials(artifacts, runs, model_lines, valid_lines)):
+    rows.append({"토크나이저": CONTENDERS[name].title + ("" if CONTENDERS[name].lossless else " *"), "어휘": peer.vocab_size,
+                 "비트/바이트": round(figures["bits_per_byte"], 4), "토큰당 손실": round(figures["loss"], 3), "삼킨 글": f"{figures['lost_share']:.1%}",
+                 "창 (토큰)": figures["context"], "임베딩": figures["embedding"], "나머지 파라미터": figures["body"], "초": round(figures["seconds"], 1)})  # fmt: skip
+    print(f"  → 비트/바이트 {rows[-1]['비트/바이트']:.4f}, 토큰당 손실 {rows[-1]['토큰당 손실']:.3f}, {rows[-1]['초']:.0f}초", flush=True)
+results = rows[: len(contestants)]
+by_size = sorted((row for row in rows if row["토크나이저"] == CONTENDERS["bpe"].title), key=lambda row: row["어휘"])
+print()
+for row in (*results, *by_size):
+    print(f"{row['토크나이저']:18} 어휘 {row['어휘']:6,}  비트/바이트 {row['비트/바이트']:.4f}  토큰당 손실 {row['토큰당 손실']:.3f}  {row['초']:.0f}초")
 bodies = {row["나머지 파라미터"] for row in results + by_size}
 print(f"임베딩을 뺀 파라미터: {', '.join(f'{body:,}' for body in bodies)} ({'모두 같음' if len(bodies) == 1 else '다름!'})")
 report.table(results, caption="* 공백을 잃으므로 다른 것과 곧바로 견줄 수 없습니다")

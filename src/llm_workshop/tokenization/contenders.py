@@ -56,7 +56,7 @@ def _morpheme_peer(bpe: ByteLevelBPE) -> Peer:
 
     def count(texts: list[str]) -> int:
         bpe.clear_cache()
-        return sum(len(bpe.encode(part, allow_special=False)) for parts in cut_at_morphemes(texts) for part in parts)
+        return sum(len(bpe.encode(part, allow_special=False)) for parts in cut_at_morphemes(texts, remember=False) for part in parts)
 
     return Peer("형태소 + BPE", bpe.vocab_size, pieces, count)
 

@@ -9,20 +9,49 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llm_workshop.artifacts import Artifacts
+from llm_workshop.progress import print_korean
 from llm_workshop.settings import CompareTokenizersSettings
-from llm_workshop.tokenization.comparison import UNKNOWN_PIECE, Peer
+from llm_workshop.tokenization.comparison import UNKNOWN_PIECE, Peer, compression
 from scratch_llm.data import TokenFile, TokenFileWriter, Windows
 from scratch_llm.models import Llama, LlamaConfig, build_model
 from scratch_llm.training import TrainingConfig, train
+from scratch_llm.training.progress import clock
 
 _HEAD_WIDTH = 32
+
+
+def run_trials(
+    artifacts: Artifacts, peers: Sequence[tuple[str, Peer]], train_lines: Sequence[str], valid_lines: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The figures of :func:`trial` for each (name, tokenizer), as they are done; says how long the others will take.
+
+    Each is an artifact of its own, so an interrupted comparison goes on with the first one that is missing, at its last
+    checkpoint.
+    """
+    efforts = [_effort(peer, valid_lines, artifacts.settings.compare_tokenizers) for _, peer in peers]
+    done = seconds = 0.0
+    for number, (name, peer) in enumerate(peers):
+        eta = f", 끝까지 남은 시간 {clock(seconds * sum(efforts[number:]) / done)}" if done else ""
+        print(f"\n[{number + 1}/{len(peers)}] {peer.name}, 어휘 {peer.vocab_size:,}{eta}", flush=True)
+        started = time.perf_counter()
+        figures = run_trial(artifacts, f"tokenizer-trial-{name}-{peer.vocab_size}", peer, train_lines, valid_lines)
+        took = time.perf_counter() - started
+        if took > figures["seconds"]:  # else it was there from an earlier run, and foretells nothing
+            done, seconds = done + efforts[number], seconds + took
+        yield figures
+
+
+def _effort(peer: Peer, lines: Sequence[str], compare: CompareTokenizersSettings) -> float:
+    """Floating-point operations of a trial per byte of text, up to a factor: parameters over bytes per token."""
+    n_parameters = peer.vocab_size * compare.d_model + 12 * compare.n_layers * compare.d_model**2
+    return n_parameters / compression(peer, lines[:200])["bytes_per_token"]
 
 
 def run_trial(artifacts: Artifacts, stage: str, peer: Peer, train_lines: Sequence[str], valid_lines: Sequence[str]) -> dict[str, Any]:
@@ -33,7 +62,8 @@ def run_trial(artifacts: Artifacts, stage: str, peer: Peer, train_lines: Sequenc
     if not artifacts.skip_if_current(stage, used, ["corpus"]):
         work = artifacts.work(stage, used, ["corpus"])
         with artifacts.write_stage(stage, used, ["corpus"]) as writer:
-            writer.metrics.update(trial(peer, train_lines, valid_lines, settings.compare_tokenizers, work, settings.pretrain.precision, settings.seed))
+            writer.metrics.update(trial(peer, train_lines, valid_lines, settings.compare_tokenizers, work,
+                                        settings.pretrain.precision, settings.seed, log=_log))
             (writer.folder / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
         artifacts.clear_work(stage)
     return artifacts.read_manifest(stage)["metrics"]
@@ -41,7 +71,7 @@ def run_trial(artifacts: Artifacts, stage: str, peer: Peer, train_lines: Sequenc
 
 def trial(
     peer: Peer, train_lines: Sequence[str], valid_lines: Sequence[str], compare: CompareTokenizersSettings, folder: Path,
-    precision: str = "auto", seed: int = 0,
+    precision: str = "auto", seed: int = 0, log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train one model and measure it; a line is a document, whose end is a token."""
     numbers = _Numbers(peer)
@@ -53,10 +83,10 @@ def trial(
     model = small_model(peer.vocab_size + 1, context, compare.n_layers, compare.d_model, seed)
     config = TrainingConfig(
         steps=steps, batch_size=compare.batch_size, learning_rate=compare.learning_rate, precision=precision, compile="off",
-        eval_every=steps, eval_batches=held_out.n_batches, save_every=steps, seed=seed,
+        eval_every=steps, eval_batches=held_out.n_batches, save_every=-(-steps // 3), log_every=-(-steps // 3), seed=seed,
     )  # fmt: skip
     started = time.perf_counter()
-    result = train(model, windows, held_out, config, folder, log=lambda _: None)
+    result = train(model, windows, held_out, config, folder, log=log)
     n_targets = files["valid"].n_tokens - 1
     bits = result.valid_loss * n_targets / math.log(2)
     lost = sum(lost_bytes(peer, line) for line in valid_lines)
@@ -67,6 +97,12 @@ def trial(
         "bits_per_byte": (bits + 8 * lost) / files["valid"].n_bytes, "lost_share": lost / files["valid"].n_bytes,
         "seconds": time.perf_counter() - started,
     }  # fmt: skip
+
+
+def _log(line: str) -> None:
+    """The loop's steps in Korean; what it says of the machine is the same for every trial."""
+    if line.startswith(("step", "resuming", "interrupted")):
+        print_korean(f"  {line}")
 
 
 def lost_bytes(peer: Peer, line: str) -> int:

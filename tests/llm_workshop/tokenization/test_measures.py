@@ -6,18 +6,20 @@ import math
 
 import pytest
 
+from llm_workshop.artifacts import Artifacts
 from llm_workshop.settings import load_settings
-from llm_workshop.tokenization import UNKNOWN_PIECE, Peer, show_pieces
+from llm_workshop.tokenization import UNKNOWN_PIECE, Peer, morphemes, show_pieces
 from llm_workshop.tokenization.contenders import CONTENDERS, check_contenders, sweep
 from llm_workshop.tokenization.measures import (
     decomposed_factor,
     inner_borders,
+    megabytes_per_second,
     morpheme_agreement,
     tokens_per_syllable,
     unknown_share,
 )
-from llm_workshop.tokenization.morphemes import cut_at_morphemes, morpheme_starts
-from llm_workshop.tokenization.trial import lost_bytes, trial
+from llm_workshop.tokenization.morphemes import analyse, cut_at_morphemes, morpheme_starts
+from llm_workshop.tokenization.trial import lost_bytes, run_trials, trial
 
 LINES = [f"{who} {where} {what}" for who in ("철수가", "영희는", "고양이도") for where in ("집에서", "학교에서", "산에서")
          for what in ("밥을 먹는다.", "노래를 부른다.", "GPU 3대를 샀다.", "책을 읽었어요.")]  # fmt: skip
@@ -29,10 +31,27 @@ def by_characters(text: str) -> list[bytes]:
 
 def test_morphemes_are_cut_where_characters_part_them():
     assert list(cut_at_morphemes(["고양이가 학교에 갔다."])) == [["고양이", "가", " 학교", "에", " 갔", "다", "."]]
-    assert list(morpheme_starts(["먹었다"])) == [[1, 2]]
+    assert list(morpheme_starts(["먹었다"])) == [(1, 2)]
     for line in [*LINES, "  두  칸 ", "ㅋㅋㅋ 👍 mixed글"]:
         assert "".join(next(cut_at_morphemes([line]))) == line
     assert list(cut_at_morphemes(LINES * 20))[:36] == [next(cut_at_morphemes([line])) for line in LINES]
+
+
+def test_each_line_is_analysed_once_unless_the_analysis_is_timed(monkeypatch):
+    analysed = []
+
+    def whole_lines(lines):
+        analysed.extend(lines)
+        return ((len(line) - 1,) for line in lines)
+
+    monkeypatch.setattr(morphemes, "_starts", whole_lines)
+    remembered = {}
+    monkeypatch.setattr(morphemes, "_remembered", lambda: remembered)
+    seen = []
+    analyse(["가나", "다라", "가나"], lambda *done: seen.append(done))
+    assert analysed == ["가나", "다라"] and seen == [(0, 2)]
+    assert list(morpheme_starts(["다라", "마바사", "가나"])) == [(1,), (2,), (1,)] and analysed == ["가나", "다라", "마바사"]
+    assert list(cut_at_morphemes(["가나"] * 2, remember=False)) == [["가", "나"]] * 2 and analysed[3:] == ["가나", "가나"]
 
 
 def test_borders_are_counted_without_white_space():
@@ -105,3 +124,28 @@ def test_a_trial_counts_bits_by_the_bytes_of_the_text(tmp_path):
         found[name] = figures
     assert found["bytes"]["body"] == found["bpe"]["body"] and found["bytes"]["steps"] == found["bpe"]["steps"]
     assert found["bytes"]["context"] == 64 > found["bpe"]["context"]
+
+
+def test_a_slow_tokenizer_is_timed_once():
+    calls = []
+    megabytes_per_second(lambda lines: calls.append(len(lines)) or 0, ["가"], rounds=3, enough=1e-12)
+    assert calls == [1]
+    megabytes_per_second(lambda lines: calls.append(len(lines)) or 0, ["가"], rounds=3, enough=60)
+    assert calls == [1] * 4
+
+
+def test_an_interrupted_comparison_goes_on_with_the_trial_that_is_missing(tmp_path, capsys):
+    settings = load_settings("smoke", overrides=["compare_tokenizers.batch_size=2", "compare_tokenizers.window_bytes=64"])
+    artifacts = Artifacts(settings, tmp_path)
+    with artifacts.write_stage("corpus", {}) as stage:
+        (stage.folder / "train.jsonl").write_text("{}")
+    runs = [(name, CONTENDERS[name].make(LINES, 300)) for name in ("bytes", "bpe")]
+    trials = run_trials(artifacts, runs, LINES * 3, LINES[:12])
+    first = next(trials)
+    trials.close()  # the person stops here
+    assert "[1/2] 바이트" in capsys.readouterr().out
+    again = list(run_trials(artifacts, runs, LINES * 3, LINES[:12]))
+    told = capsys.readouterr().out
+    assert again[0] == first and "tokenizer-trial-bytes-256: up to date" in told and "tokenizer-trial-bpe-300: written" in told
+    assert "스텝" in told and again[1]["bits_per_byte"] < 9
+    assert not list(tmp_path.glob("smoke/.work/*"))
