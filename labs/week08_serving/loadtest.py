@@ -21,6 +21,7 @@
 
 # %%
 import contextlib
+import sys
 import time
 
 import torch
@@ -30,10 +31,12 @@ from llm_workshop.report import Report
 from llm_workshop.report.plots import new_figure
 from llm_workshop.serving.loadtest import closed_loop, open_loop, soak, summarise, uniform_jobs
 from llm_workshop.serving.loadtest.drive import Shared
+from llm_workshop.serving.loadtest.openai_load import openai_closed_loop
 from llm_workshop.serving.loadtest.plots import first_token_cdf, latency_plot, throughput_plot, timeline
-from llm_workshop.serving.loadtest.served import served_model
+from llm_workshop.serving.loadtest.served import free_ports, served_model
 from llm_workshop.serving.loadtest.sweep import sweep, table_row
 from llm_workshop.serving.loadtest.workload import characters_per_token
+from llm_workshop.serving.stack.child import WebPart
 from llm_workshop.serving.triton.engine_settings import EngineSettings
 from llm_workshop.serving.triton.installation import find_installation
 from llm_workshop.serving.triton.model_folder import resolved
@@ -122,6 +125,35 @@ report.table([table_row("우리 엔진", m) for m in scratch], caption=f"우리 
 busiest = max(m.summary.own_cores for m in scratch)
 report.text(f"토큰 {counted:,}개를 주고받는 동안 클라이언트와 서버의 셈이 모두 맞았습니다. 부하를 거는 프로그램 자신은 많아야 CPU {busiest:.2f}코어를 썼습니다.")
 capacity = max(m.summary.requests_per_second for m in scratch)
+
+# %% [markdown]
+# **같은 부하를 OpenAI 호환 주소로.** 지금까지는 Triton에 gRPC로 바로 물었습니다. 실제 손님은 대개 앞단(게이트웨이)의 OpenAI 호환 주소로 들어옵니다.
+# 요청을 검사하고 JSON으로 바꾸는 앞단은 얼마나 더 들까요?
+#
+# 이번에는 클라이언트가 스레드가 아니라 **코루틴**(asyncio)입니다. 기다리기만 하는 손님 수백 명을 스레드 하나가 맡습니다. OpenAI의 스트림은 조각마다 토큰이
+# 몇 개인지 알려 주지 않아서, 끝에 오는 합계(`usage`)를 글자 수에 비례해 조각들에 나누어 셉니다. ITL은 그만큼 어림값입니다.
+
+# %%
+port = free_ports().http
+command = [sys.executable, "-m", "llm_workshop.serving.gateway", "--triton", f"{settings.run_name}={served.grpc_address}", "--tokenizer", str(model_folder),
+           "--port", str(port), "--requests-per-minute", "1000000", "--max-concurrent", str(max(64, *loadtest.clients))]  # fmt: skip
+gateway = WebPart("gateway", command, "127.0.0.1", port, "/health", artifacts.root / "serving" / "logs" / "loadtest-gateway.log")
+n_clients = scratch[-1].summary.n_clients
+more = uniform_jobs(max(loadtest.requests, 4 * n_clients), **sizes, seed=300)
+try:
+    gateway.start()
+    openai_closed_loop(f"{gateway.address}/v1", settings.run_name, uniform_jobs(4, **sizes, seed=901), 4)  # 몸풀기
+    through = openai_closed_loop(f"{gateway.address}/v1", settings.run_name, more, n_clients)
+finally:
+    gateway.stop()
+if broken := sorted({record.error for record in through.records if record.error}):
+    raise SystemExit(f"OpenAI 호환 주소의 부하 시험이 실패했습니다: {'; '.join(broken)}")
+rows = []
+for name, s in (("gRPC로 바로", scratch[-1].summary), ("OpenAI 호환 주소로", summarise(through))):
+    rows.append({"길": name, "클라이언트": s.n_clients, "토큰/초": round(s.tokens_per_second), "TTFT p50 (ms)": round(1000 * s.first_token.p50, 1),
+                 "TTFT p95": round(1000 * s.first_token.p95, 1), "ITL p50 (ms)": round(1000 * s.inter_token.p50, 2), "거는 쪽의 CPU (코어)": round(s.own_cores, 2)})  # fmt: skip
+    print(f"  {name}, {s.n_clients}명: {s.tokens_per_second:,.0f} 토큰/초, TTFT p50 {1000 * s.first_token.p50:.1f} ms, 거는 쪽의 CPU {s.own_cores:.2f}코어")
+report.table(rows, caption="앞단의 값: 같은 수의 손님이 두 길로")
 
 # %% [markdown]
 # ## 3. 리틀의 법칙
