@@ -39,7 +39,7 @@ def _people(rows: Sequence[dict], people: Sequence[Progress], course: Sequence[U
             f'<tr><th scope="row">{escape(row["이름"])}</th>{"".join(cells)}'
             f'<td class="number">{row["한 번에 맞힌 비율"] or "–"}</td><td class="number">{row["마지막 기록"]}</td></tr>'
         )
-    return (f'<article><h2>참가자</h2><p class="note">주차마다 실습, 연습 문제, 퀴즈를 더해 마친 수입니다.</p>'
+    return (f'<article><h2>참가자</h2><p class="note">주차마다 마친 실습, 연습 문제, 퀴즈를 모두 더한 수입니다.</p>'
             f'<div class="table"><table><thead><tr><th>이름</th>{head}<th class="number">퀴즈를 한 번에 맞힌 비율</th>'
             f'<th class="number">마지막 기록</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></article>')
 
@@ -64,7 +64,7 @@ def _items(items: Sequence[Item], course: Sequence[Unit]) -> str:
         )
         parts.append(
             f'<article><h2>{kind}: 어려운 것부터</h2>'
-            f'<p class="note">해 본 사람이 적은 것은 절반 쪽으로 당겨 놓습니다. 한 사람만 틀린 것이 맨 앞에 오지 않게 하려는 것입니다.</p><div class="table"><table><thead><tr><th>주차</th><th>이름</th>'
+            f'<p class="note">해 본 사람이 적은 것은 비율을 50 % 쪽으로 당겨서 차례를 정합니다. 한 사람만 틀린 것이 맨 앞에 오지 않게 하려는 것입니다.</p><div class="table"><table><thead><tr><th>주차</th><th>이름</th>'
             f'<th>{measure}</th><th class="number">해 본 사람</th><th class="number">해결한 사람</th><th class="number">시도 (중앙값)</th>'
             f"</tr></thead><tbody>{lines}</tbody></table></div></article>"
         )
