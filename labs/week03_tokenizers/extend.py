@@ -184,7 +184,7 @@ report.section("5. 값과 이득")
 after = compression(our_peer("", merged), lines["valid"])
 faster = before["tokens_per_word"] / after["tokens_per_word"]
 rows_added = kept.n_parameters() - model.n_parameters()
-print(f"어절당 토큰 {before['tokens_per_word']:.2f} → {after['tokens_per_word']:.2f}: 같은 글을 생성하는 데 모델을 {faster:.1f}분의 1만 돌립니다")
+print(f"어절당 토큰 {before['tokens_per_word']:.2f} → {after['tokens_per_word']:.2f}: 같은 글을 생성할 때 모델을 돌리는 횟수가 {1 / faster:.0%}로 줄어듭니다")
 print(f"늘어난 파라미터 {rows_added:,}개 (전체의 {rows_added / kept.n_parameters():.0%})")
 report.facts({
     "옛 어휘 → 새 어휘": f"{old.vocab_size:,} → {merged.vocab_size:,}",

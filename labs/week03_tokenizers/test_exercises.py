@@ -192,7 +192,7 @@ def test_one_unknown_piece_makes_the_word_unknown(submission):
     assert submission.wordpiece("먹었다", vocabulary) == ["먹", "##었", "##다"]
 
 
-@exercise("wordpiece", hint="욕심쟁이는 물리지 않습니다. ab를 고른 뒤 막혔다고 a로 돌아가지 않습니다.")
+@exercise("wordpiece", hint="탐욕법은 물리지 않습니다. ab를 고른 뒤 막혔다고 a로 돌아가지 않습니다.")
 def test_a_choice_is_not_taken_back(submission):
     assert submission.wordpiece("abc", {"a", "ab", "##bc"}) == ["[UNK]"]
     assert submission.wordpiece("abc", {"a", "##bc"}) == ["a", "##bc"]

@@ -16,7 +16,7 @@
 # 언어 모델은 글자를 모릅니다. 번호만 압니다. 글을 번호의 줄로, 번호의 줄을 다시 글로 바꾸는 것이 토크나이저입니다.
 # 이번 주에는 바이트에서 출발해 **BPE**(byte-pair encoding)를 직접 배우게 하고, 한국어를 얼마나 촘촘하게 적는지 잽니다.
 #
-# 앞부분은 장난감처럼 작은 글로 원리를 봅니다. 뒷부분에서는 앞으로 열 주 내내 쓸 진짜 토크나이저를 만듭니다.
+# 앞부분은 장난감처럼 작은 글로 원리를 봅니다. 뒷부분에서는 10주차까지 내내 쓸 진짜 토크나이저를 만듭니다.
 
 # %%
 import unicodedata
@@ -142,7 +142,7 @@ for normalization in (None, "NFC"):
 # %% [markdown]
 # ## 6. 진짜 토크나이저
 #
-# 이제 말뭉치 전체로 배웁니다. 빠른 판 `ByteLevelBPE`는 느린 판과 **병합 하나하나까지 똑같은 것**을 배웁니다(시험이 증명합니다).
+# 이제 말뭉치 전체로 배웁니다. 빠른 구현 `ByteLevelBPE`는 느린 구현과 **병합 하나하나까지 똑같은 것**을 배웁니다(시험이 증명합니다).
 # 같은 조각은 한 번만 세고, 쌍이 나오는 자리를 기억해 두었다가 거기만 고치며, 그 일을 numpy로 한꺼번에 합니다.
 #
 # 결과는 Hugging Face 형식(`tokenizer.json`)으로 저장되어 `tokenizers`와 `transformers`가 그대로 엽니다.
@@ -259,9 +259,9 @@ report.figure(figure, "vocabulary", "어휘를 두 배로 늘릴 때마다 어�
 # %% [markdown]
 # ## 10. 어휘는 고르게 쓰이지 않는다
 #
-# 어휘를 키울수록 촘촘해지는데 왜 한없이 키우지 않을까요? 토큰마다 임베딩 한 줄이 있고, 그 줄은 **그 토큰이 나올 때만** 제대로 배웁니다.
+# 어휘를 키울수록 촘촘해지는데 왜 한없이 키우지 않을까요? 토큰마다 임베딩의 행이 하나씩 있고, 그 행은 **그 토큰이 나올 때만** 제대로 배웁니다.
 # 배운 글을 부호화해서 토큰마다 몇 번 나오는지 세어 보면 순위와 횟수가 로그 눈금에서 거의 곧게 떨어집니다(지프의 법칙). 뒤쪽 토큰은 학습 내내
-# 몇 번 만나지 못합니다. 큰 모델에서 어쩌다 나오는 이상한 토큰(glitch token)도 이렇게 거의 배우지 못한 줄입니다.
+# 몇 번 만나지 못합니다. 큰 모델에서 어쩌다 나오는 이상한 토큰(glitch token)도 이렇게 거의 배우지 못한 행입니다.
 #
 # 한 번도 나오지 않는 토큰이 있는 것도 보세요. 더 긴 토큰에 먹혀서 홀로 나올 일이 없어진 **중간 조각**과, 이 글에 없는 바이트입니다.
 
@@ -314,7 +314,7 @@ for model_type, name in (("bpe", "SentencePiece BPE"), ("unigram", "SentencePiec
     try:
         peers.append(train_sentencepiece(train_lines, vocab_size, model_type, name))
     except ValueError as error:  # 어휘가 아주 작으면 글자표조차 다 담지 못한다
-        print(f"{name}는 뺍니다: {error}")
+        print(f"{name}: 뺍니다. {error}")
 gpt2 = gpt2_tokenizer()
 if gpt2:
     peers.append(our_peer("GPT-2", gpt2))
