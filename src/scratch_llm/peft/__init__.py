@@ -12,6 +12,8 @@ from scratch_llm.peft.inject import (
     unload,
 )
 from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
+from scratch_llm.peft.nf4 import NF4Matrix, nf4_table
+from scratch_llm.peft.qlora import NF4Linear, TrainingMemory, quantize_base, training_memory
 from scratch_llm.peft.saving import base_digest, load_adapter, save_adapter
 from scratch_llm.peft.waveft import WaveFT, WaveFTConfig
 
@@ -24,7 +26,10 @@ __all__ = [
     "IA3Config",
     "LoRA",
     "LoRAConfig",
+    "NF4Linear",
+    "NF4Matrix",
     "Part",
+    "TrainingMemory",
     "WaveFT",
     "WaveFTConfig",
     "activate",
@@ -34,7 +39,10 @@ __all__ = [
     "inject",
     "load_adapter",
     "merge",
+    "nf4_table",
+    "quantize_base",
     "save_adapter",
     "trainable_parameters",
+    "training_memory",
     "unload",
 ]
