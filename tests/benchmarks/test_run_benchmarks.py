@@ -29,7 +29,7 @@ def test_every_benchmark_is_a_part(run, repository):
 
 def test_an_unknown_part_is_refused_in_one_line(repository):
     done = subprocess.run([sys.executable, repository / "benchmarks" / "run.py", "speed"], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip() == "error: unknown part 'speed': use bpe, segmenters, attention, training, generation, int8, continuous, serving, curation, dedup"
+    assert done.returncode == 1 and done.stderr.strip() == "error: unknown part 'speed': use bpe, segmenters, attention, training, adapters, generation, int8, continuous, serving, curation, dedup"
 
 
 def test_the_table_marks_what_is_missed_and_escapes_bars(run):

@@ -1,0 +1,54 @@
+"""The benchmark of adapters compares equal models, and says what it compared."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from scratch_llm.models import LlamaConfig
+
+pytest.importorskip("peft")
+
+
+@pytest.fixture
+def bench(repository, monkeypatch):
+    spec = importlib.util.spec_from_file_location("adapters_benchmark", repository / "benchmarks" / "adapters.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tiny = LlamaConfig(vocab_size=61, context_length=16, n_layers=1, d_model=16, n_heads=2)
+    monkeypatch.setattr(module, "config_of", lambda family: tiny)
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(module, "CONTEXT", 16)
+    return module
+
+
+def test_rows_of_both_methods(bench):
+    rows = bench.run(quick=True, families=("llama",), precision="float32")
+    assert [row["name"] for row in rows] == [f"{method}, llama 15M, against PEFT" for method in ("lora", "dora")]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"], rel=0.02) and row["target"] == 1.3
+    # Rank 8 on qkv (3 x 16), out (16 x 16), gate, up and down (16 x 64); DoRA has a length for each row besides.
+    n_lora = 8 * (3 * 32 + 32 + 3 * (16 + 64))
+    assert rows[0]["note"] == f"float32, {n_lora:,} weights learn"
+    assert rows[1]["note"] == f"float32, {n_lora + 3 * 16 + 16 + 2 * 64 + 16:,} weights learn"
+
+
+def test_the_fastest_step_counts(bench, monkeypatch):
+    clock = itertools.accumulate([0, 9, 0, 9, 0, 2, 0, 8, 0, 4, 0, 16])  # two rounds after the warm-up
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    speeds = bench.in_turns(dict.fromkeys(("ours", "peft"), lambda *_: 1.0), 61, rounds=2, warm_up=1)
+    assert speeds == {"ours": 2 * 16 / 2, "peft": 2 * 16 / 8}
+
+
+def test_what_differs_has_no_speed(bench):
+    steps = {"ours": lambda *_: 1.0, "peft": lambda *_: 1.5}
+    with pytest.raises(RuntimeError, match=r"the first losses are 1.0000 and 1.5000: they are not the same function"):
+        bench.in_turns(steps, 61, rounds=1, warm_up=1)
+
+
+def test_an_unknown_model_is_refused(bench):
+    with pytest.raises(ValueError, match="no model 'bert'"):
+        bench.run(families=("bert",))
