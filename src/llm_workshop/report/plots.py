@@ -237,16 +237,17 @@ def heat_map(
                               color="white" if value > 0.6 * top else INK)
 
 
-def bar_list(axes: Axes, values: Mapping[str, float | None], title: str, unit: str) -> None:
-    """Horizontal bars in the order given, each with its value behind it, the shortest in green; None is a dash."""
+def bar_list(axes: Axes, values: Mapping[str, float | None], title: str, unit: str, rivals: Sequence[str] | None = None) -> None:
+    """Horizontal bars in the order given, each with its value behind it, the shortest (of ``rivals``) in green; None is a dash."""
     names, known = list(values), [value for value in values.values() if value is not None]
     top = max(known, default=1.0)
-    best = min(known, default=None)
-    for place, value in enumerate(values.values()):
+    rivals = names if rivals is None else rivals
+    best = min((values[name] for name in rivals if values[name] is not None), default=None)
+    for place, (name, value) in enumerate(values.items()):
         if value is None:
             axes.text(0.01 * top, place, "–", va="center", fontsize=8, color=FAINT)
             continue
-        axes.barh(place, value, height=0.68, color=COLORS[2] if value == best else COLORS[0])
+        axes.barh(place, value, height=0.68, color=COLORS[2] if value == best and name in rivals else COLORS[0])
         axes.text(value + 0.015 * top, place, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

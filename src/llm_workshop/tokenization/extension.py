@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from llm_workshop.settings import Settings
-from llm_workshop.tokenization.trial import small_model
+from llm_workshop.tokenization.trial import log_steps, small_model
 from scratch_llm.data import TokenFile, TokenFileWriter, Windows
 from scratch_llm.models import Llama, resize_embeddings, set_rows_to_means
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -65,9 +65,9 @@ def train_on(
     config = TrainingConfig(
         steps=steps, batch_size=settings.compare_tokenizers.batch_size, learning_rate=learning_rate, compile="off",
         precision=settings.pretrain.precision, eval_every=max(1, steps // evaluations), eval_batches=reading.valid.n_batches,
-        save_every=steps, seed=settings.seed,
+        save_every=steps, log_every=max(2, -(-steps // 3)), seed=settings.seed,
     )  # fmt: skip
-    result = train(model, reading.train, reading.valid, config, folder, token_bytes=token_bytes, resume=False, log=lambda _: None)
+    result = train(model, reading.train, reading.valid, config, folder, token_bytes=token_bytes, resume=False, log=log_steps)
     records = [json.loads(line) for line in result.metrics_path.read_text(encoding="utf-8").splitlines()]
     return [(0, first), *((record["step"], record["bits_per_byte"]) for record in records if "bits_per_byte" in record)]
 
@@ -116,10 +116,12 @@ def adapt_all(
 ) -> dict[str, list[tuple[int, float]]]:
     """Curves of bits per byte: the model as it is reading on, and extended with every start; the same bytes for all."""
     steps, rate = settings.extend_tokenizer.steps, settings.compare_tokenizers.learning_rate / 3
-    curves = {"확장하지 않음": train_on(copy.deepcopy(model), old, settings, folder / "not", steps, rate, 4)}
-    for start, title in STARTS.items():
-        twin = started(model, old.tokenizer, new.tokenizer, start, settings.seed)
-        curves[title] = train_on(twin, new, settings, folder / start, steps, rate, 4)
+    starts = [("not", "확장하지 않음", old), *((start, title, new) for start, title in STARTS.items())]
+    curves = {}
+    for number, (start, title, reading) in enumerate(starts, 1):
+        print(f"[{number}/{len(starts)}] {title}", flush=True)
+        twin = copy.deepcopy(model) if reading is old else started(model, old.tokenizer, new.tokenizer, start, settings.seed)
+        curves[title] = train_on(twin, reading, settings, folder / start, steps, rate, 4)
     return curves
 
 

@@ -38,9 +38,10 @@ def _vocabulary_axis(axes: Axes, sizes: Sequence[float]) -> None:
 
 
 def models_plot(rows: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]]) -> Figure:
-    """Left: bits per byte by tokenizer.  Right: the same over the size of one tokenizer's vocabulary."""
+    """Left: bits per byte by tokenizer; the best without an asterisk is green.  Right: over the size of one's vocabulary."""
     figure, (left, right) = new_figure(1, 2, width=5.6, height=3.6)
-    bar_list(left, {row["토크나이저"]: row["비트/바이트"] for row in rows}, "검증 비트/바이트 (낮을수록 좋음)", "비트/바이트")
+    bits = {row["토크나이저"]: row["비트/바이트"] for row in rows}
+    bar_list(left, bits, "검증 비트/바이트 (낮을수록 좋음)", "비트/바이트", rivals=[name for name in bits if not name.endswith("*")])
     right.plot([row["어휘"] for row in sizes], [row["비트/바이트"] for row in sizes], marker="o", markersize=4)
     for row in sizes:
         right.annotate(f"{row['비트/바이트']:.3f}", (row["어휘"], row["비트/바이트"]), textcoords="offset points", xytext=(5, 6),

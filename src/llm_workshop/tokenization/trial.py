@@ -99,10 +99,17 @@ def trial(
     }  # fmt: skip
 
 
-def _log(line: str) -> None:
+def log_steps(line: str) -> None:
     """The loop's steps in Korean; what it says of the machine is the same for every trial."""
-    if line.startswith(("step", "resuming", "interrupted")):
+    if line.startswith("step"):
         print_korean(f"  {line}")
+
+
+def _log(line: str) -> None:
+    """The same, with what becomes of an interrupted trial."""
+    log_steps(line)
+    if line.startswith(("resuming", "interrupted")):
+        print_korean(line)
 
 
 def lost_bytes(peer: Peer, line: str) -> int:

@@ -19,6 +19,7 @@ from llm_workshop.tokenization.measures import (
     unknown_share,
 )
 from llm_workshop.tokenization.morphemes import analyse, cut_at_morphemes, morpheme_starts
+from llm_workshop.tokenization.plots import models_plot
 from llm_workshop.tokenization.trial import lost_bytes, run_trials, trial
 
 LINES = [f"{who} {where} {what}" for who in ("철수가", "영희는", "고양이도") for where in ("집에서", "학교에서", "산에서")
@@ -149,3 +150,9 @@ def test_an_interrupted_comparison_goes_on_with_the_trial_that_is_missing(tmp_pa
     assert again[0] == first and "tokenizer-trial-bytes-256: up to date" in told and "tokenizer-trial-bpe-300: written" in told
     assert "스텝" in told and again[1]["bits_per_byte"] < 9
     assert not list(tmp_path.glob("smoke/.work/*"))
+
+
+def test_the_best_bar_is_one_that_keeps_the_text():
+    rows = [{"토크나이저": name, "어휘": size, "비트/바이트": bits} for name, size, bits in (("바이트", 256, 2.0), ("BPE", 512, 1.5), ("WordPiece *", 512, 1.2))]
+    bars = [bar.get_facecolor() for bar in models_plot(rows, rows[:2]).axes[0].patches]
+    assert bars[1] != bars[0] == bars[2]
