@@ -280,7 +280,7 @@ NOTEBOOKS := $(patsubst labs/%.py,notebooks/%.ipynb,$(LAB_SCRIPTS))
 notebooks: $(NOTEBOOKS)
 	@echo "notebooks: $(words $(NOTEBOOKS)) under notebooks/"
 notebooks/%.ipynb: labs/%.py | $(ENVIRONMENT)
-	@mkdir -p '$(@D)'
+	@mkdir -p '$(@D)'; echo "notebooks: $@"
 	@$(PYTHON) -m jupytext --quiet --to ipynb --output '$@' '$<'
 jupyter: $(ENVIRONMENT)
 	@exec $(PYTHON) -m jupyterlab --no-browser --port 8888 $(if $(IN_CONTAINER),--ip 0.0.0.0,--ip 127.0.0.1) $(ARGS)

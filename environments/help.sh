@@ -3,6 +3,16 @@
 set -eu
 line() { printf '  %-20s %s\n' "$1" "$2"; }
 
+# The steps of a lab, in the order in which its guide names their targets; the others behind them.
+steps_of() {
+    for script in "$1"/*.py; do
+        step=$(basename "$script" .py)
+        case $step in exercises | solutions | test_* | __init__ | '*') continue ;; esac
+        place=$(grep -n -m 1 -w "make $2-$step" "$1/README.md" 2>/dev/null | cut -d : -f 1)
+        printf '%s %s\n' "${place:-9999}" "$step"
+    done | sort -n | cut -d ' ' -f 2
+}
+
 # What a step does: the first Markdown heading of its script.
 title_of() { sed -n -e 's/^# # *//p' "$1" | head -n 1; }
 
@@ -25,10 +35,8 @@ for track in week ch; do
         topic=$(printf '%s' "${name#*_}" | tr '_' ' ')
         [ "$track" = week ] && printf '\nWeek %s: %s\n' "$number" "$topic"
         [ "$track" = ch ] && printf '\nChapter %s: %s\n' "$number" "$topic"
-        for script in "$lab"/*.py; do
-            step=$(basename "$script" .py)
-            case $step in exercises | solutions | test_* | __init__ | '*') continue ;; esac
-            line "make $track$number-$step" "$(title_of "$script")"
+        for step in $(steps_of "$lab" "$track$number"); do
+            line "make $track$number-$step" "$(title_of "$lab/$step.py")"
         done
         if [ -f "$lab/test_exercises.py" ]; then
             line "make $track$number-check" "연습 문제 채점: $lab/exercises.py (EX=name: one; $track$number-solution EX=name: its solution)"

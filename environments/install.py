@@ -28,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -238,6 +239,7 @@ def install(options: argparse.Namespace) -> None:
         print(f"note: the pins are tested up to Python 3.{NEWEST_TESTED_PYTHON[1]}", flush=True)
     print(f"installing into {environment.folder} (Python {sys.version.split()[0]}, torch: "
           f"{'from the base image' if base_has_torch else build}); this takes a minute or more", flush=True)
+    started = time.monotonic()
     environment.create(system_site_packages=base_has_torch)
     environment.stamp.unlink(missing_ok=True)
     environment.unfinished.touch()
@@ -252,6 +254,7 @@ def install(options: argparse.Namespace) -> None:
             pins.write_text(constraints_beside(pins.read_text(encoding="utf-8"), base_packages(environment)))
         else:
             torch_pin = f"torch=={pinned(constraints)['torch']}"
+            print(f"  1 of 2: {torch_pin}", flush=True)
             torch = torch_arguments(environment, torch_pin, build)
             try:
                 environment.pip("install", "--quiet", "-c", str(pins), *torch)
@@ -264,6 +267,7 @@ def install(options: argparse.Namespace) -> None:
                 ) from error
         # The pins as requirements, not as constraints: one that this Python or index cannot have then fails
         # at once by its name, where a constraint sends pip searching through old versions of everything.
+        print(f"  2 of 2: {len(pinned(constraints))} packages of {constraints.name}; pip is silent while it works", flush=True)
         environment.pip("install", "--quiet", "-r", str(pins), *requirements(pyproject, options.environment))
     if not options.dependencies_only:
         install_project(environment)
@@ -271,6 +275,8 @@ def install(options: argparse.Namespace) -> None:
     partial = environment.stamp.with_suffix(".partial")
     partial.write_text(wanted + "\n")
     partial.replace(environment.stamp)
+    after = ": `make doctor` checks the machine, `make help` lists what there is" if options.environment == "core" else ""
+    print(f"installed {environment.folder} in {time.monotonic() - started:.0f} s{after}", flush=True)
 
 
 def install_project(environment: Environment) -> None:
