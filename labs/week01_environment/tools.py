@@ -51,7 +51,7 @@ report = Report(artifacts, "week01-tools", "1주차: 도구 지도")
 # | **Transformers** | 모델 구조의 도서관. 읽고, 고치고, 학습하고, 생성한다 | Hugging Face 폴더 그대로 | 연구, 작은 학습, 무엇이든 처음 열어 볼 때 |
 # | **NeMo AutoModel** | 같은 폴더를 열어 여러 GPU로 학습한다. 설정 파일(YAML)로 사전 학습, 미세 조정, LoRA | Hugging Face 폴더 그대로 | GPU 한 장에서 수백 장, 변환 없이 |
 # | **Megatron core** | 층 하나를 여러 GPU에 쪼개는 부품들(텐서·파이프라인·전문가 병렬) | 자기 배치로 **변환**해야 한다 | 수백 장에서 수천 장, 마지막 한 방울의 속도 |
-# | **TensorRT-LLM** | 학습은 하지 않는다. 추론만 빠르게: 커널 융합, 양자화, 묶음 처리, 페이지로 나눈 캐시 | Hugging Face 폴더를 읽어 엔진으로 | NVIDIA GPU에서 서비스할 때 |
+# | **TensorRT-LLM** | 학습은 하지 않는다. 추론만 빠르게: 커널 융합, 양자화, 묶음 처리, 페이지로 나눈 캐시 | Hugging Face 폴더를 그대로 (1.0부터는 PyTorch 백엔드가 기본) | NVIDIA GPU에서 서비스할 때 |
 #
 # **NeMo**는 이 가운데 여럿을 아우르는 NVIDIA의 틀입니다. 예전의 nemo-toolkit에는 LLM 학습이 들어 있었지만 지금은 음성과 토크나이저만
 # 남았고, LLM은 AutoModel과 Megatron으로 나뉘었습니다. 오래된 글을 따라 하다 `nemo.collections.llm`이 없다는 오류를 만나는 까닭입니다.
