@@ -29,7 +29,7 @@ def test_rows_of_both_methods(bench):
     rows = bench.run(quick=True, families=("llama",), precision="float32")
     assert [row["name"] for row in rows] == [f"{method}, llama 15M, against PEFT" for method in ("lora", "dora")]
     for row in rows:
-        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"], rel=0.02) and row["target"] == 1.3
+        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"], abs=0.006) and row["target"] == 1.3
     # Rank 8 on qkv (3 x 16), out (16 x 16), gate, up and down (16 x 64); DoRA has a length for each row besides.
     n_lora = 8 * (3 * 32 + 32 + 3 * (16 + 64))
     assert rows[0]["note"] == f"float32, {n_lora:,} weights learn"
