@@ -165,7 +165,6 @@ for temperature in (0.7, 1.5):
         texts.append(one_line(answer["generated_text"][len(prompt) :]))
         print(f"  온도 {temperature}, 씨앗 {seed}: {texts[-1]}")
     report.text(f"온도 {temperature}로 두 번").output("\n".join(texts))
-figure
 
 # %% [markdown]
 # ## 5. 문맥에서 배우는 능력은 어떻게 생기나
@@ -206,7 +205,6 @@ figure = induction_plot({name: learning.again for name, learning in learned.item
 ends = {name: sum(learning.again[-20:]) / 20 for name, learning in learned.items()}
 report.text(f"되풀이되는 열만 {STEPS}스텝 배운 뒤 두 번째 듣는 토큰의 손실은 한 층 {ends['1층']:.2f}, 두 층 {ends['2층']:.2f} nat입니다.")
 report.figure(figure, "induction", "문맥에서 베끼는 능력이 생기는 순간. 한 층은 같은 시간에 배우지 못합니다")
-figure
 
 # %% [markdown]
 # ## 6. 같은 코드, 허브의 모델

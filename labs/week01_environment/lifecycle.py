@@ -66,7 +66,6 @@ print(f"{len(links)}단계 가운데 {len(done)}단계가 있습니다" + (f". �
 report.table(chain_rows(links))
 figure = chain_plot(links)
 report.figure(figure, "chain", f"SCALE={settings.scale}의 산출물. 점선은 아직 없는 것입니다")
-figure
 
 # %% [markdown]
 # ## 2. 크기는 메모리다
@@ -96,7 +95,6 @@ for row in memory:
 report.table(table, caption=f"GB. 문맥 {CONTEXT:,}, 배치 1. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
 figure = memory_plot(memory, {gpu: device_named(gpu).memory_bytes for gpu in GPUS})
 report.figure(figure, "memory", "파라미터 수에 따른 메모리 (두 축 모두 로그)")
-figure
 
 # %% [markdown]
 # ## 3. 크기는 시간이다
@@ -120,7 +118,6 @@ for row in hours:
 report.table(table, caption="GPU 한 장의 시간, MFU 40 %. T4는 bfloat16이 없어 float16의 속도로 셈했습니다. 메모리에 들어가는지는 2절에서 따로 보세요")
 figure = hours_plot(hours)
 report.figure(figure, "hours", "학습에 드는 GPU 시간 (두 축 모두 로그)")
-figure
 
 # %% [markdown]
 # ## 4. 왜 그 값을 치르나
@@ -144,7 +141,6 @@ for n in (1e7, 1e9, 7e10):
     print(f"  파라미터 {count_in_korean(n):>6}: 토큰 10억이면 {expected_loss(n, 1e9):.2f}, 파라미터의 20배이면 {expected_loss(n, 20 * n):.2f}, 토큰 10조이면 {expected_loss(n, 1e13):.2f}")
 figure = scaling_plot(lines, weights, 1.69)
 report.figure(figure, "scaling", "데이터를 그대로 두고 크기만 키우면 곧 평평해집니다")
-figure
 
 # %% [markdown]
 # ## 5. 우리가 학습할 모델은 어디쯤인가

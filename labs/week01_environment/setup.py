@@ -137,7 +137,6 @@ rows = [{"형식": name, "잰 속도 (GFLOP/s)": round(s / 1e9), "제조사의 �
 report.table(rows, caption=f"{n}×{n} 행렬의 곱. 메모리는 초당 {bandwidth / 1e9:.1f} GB(읽기와 쓰기의 합)")
 figure = speed_plot(speeds, published, f"{device_name()}")
 report.figure(figure, "speed", "형식마다의 행렬 곱 속도")
-figure
 
 # %% [markdown]
 # ## 5. 미리 데우기

@@ -125,7 +125,6 @@ for row in opened:
 report.table(opened, caption="우리가 밑바닥부터 쓴 모델의 로짓과 견준 것. 시간은 컴퓨터의 형편에 따라 다릅니다")
 figure = opening_plot([(row["도구"], row["불러오기 (초)"], row["열고 계산하기 (초)"]) for row in opened])
 report.figure(figure, "opening", "도구를 불러오는 시간과 작은 모델 하나를 열고 계산하는 시간")
-figure
 
 # %% [markdown]
 # ## 3. 같은 글, 같은 번호?

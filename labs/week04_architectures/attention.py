@@ -124,7 +124,6 @@ figure = plots.weights_plot(
     {"점수 그대로": weights, "자기를 빼고, 점수를 √D로 나누면": other_weights}, labels, common_scale=("점수 그대로",)
 )
 report.figure(figure, "without-weights", "가중치 없는 어텐션의 무게. 한 줄의 합은 1입니다")
-figure
 
 # %% [markdown]
 # ## 3. 왜 √d로 나눌까
@@ -151,7 +150,6 @@ for width in (4, 16, 64, 256, 1024):
     print(f"d={width:5}: " + ", ".join(f"{what} {row[f'{what}, 그대로']:8.3f} → {row[f'{what}, √d로 나누어']:.3f}" for what in ("분산", "1등의 무게", "기울기")))
 figure = plots.scaling_plot(rows)
 report.table(rows).figure(figure, "scaling", f"키 {N_KEYS}개를 놓고 잰 값. 나누지 않으면 무게가 하나에 몰리고 기울기가 사라집니다")
-figure
 
 # %% [markdown]
 # ## 4. 쿼리, 키, 밸류
@@ -227,7 +225,6 @@ figure = plots.weights_plot(
     {"가리기 전 (무작위 q, k)": torch.softmax(scores, dim=-1), "−∞로 가린 다음": masked}, labels, common_scale=("−∞로 가린 다음",)
 )
 report.figure(figure, "causal", "가리면 위쪽 삼각형이 비고, 줄의 합은 여전히 1입니다. 첫 토큰은 자기 자신만 볼 수 있습니다")
-figure
 
 # %% [markdown]
 # ## 6. 드롭아웃과 버퍼
@@ -307,7 +304,6 @@ figure = plots.weights_plot(panels, labels, width=3.7, height=4.0, common_scale=
 report.text(f"어텐션 한 층뿐인 모델을 {STEPS}스텝 학습한 다음입니다. 처음에는 모든 머리의 평균 거리가 "
             f"{min(r['평균 거리'] for r in untrained_heads):.0f} 안팎으로 앞의 토큰을 고르게 보았습니다.")  # fmt: skip
 report.table(trained_heads).figure(figure, "heads", "학습한 머리들의 무게. 짙을수록 많이 듣습니다")
-figure
 
 # %% [markdown]
 # ## 8. 같은 함수, 열두 가지 구현
@@ -359,7 +355,6 @@ for row in rows:
 report.text(f"배치 {TIME_BATCH}, 너비 {TIME_WIDTH}, 머리 {TIME_HEADS}개, float32, CPU 스레드 {torch.get_num_threads()}개").table(rows)
 figure = plots.implementations_plot(measured[long], long)
 report.figure(figure, "speed", "같은 함수의 시간과 메모리. 초록색이 가장 작은 것입니다")
-figure
 
 # %% [markdown]
 # ## 10. 길이가 두 배면 시간은 몇 배?
@@ -428,7 +423,6 @@ figure = plots.cache_plot(
 report.text("“우리 캐시 / 식”은 이 저장소의 캐시 클래스가 16,384토큰 자리에 실제로 잡는 바이트 수를 식의 값으로 나눈 것입니다. "
             "창은 한 칸씩 옮기지 않으려고 여유를 두므로 1보다 큽니다.").table(rows)  # fmt: skip
 report.figure(figure, "kv-cache", "길이에 따른 KV 캐시. 창은 4,096토큰부터 더 늘지 않습니다")
-figure
 
 # %% [markdown]
 # ## 12. 회전으로 위치를 알리기: RoPE
@@ -467,7 +461,6 @@ for pair, speed in speeds.items():
     print(f"짝 {pair}: 한 자리에 {math.degrees(speed):.0f}°, 한 바퀴에 {2 * math.pi / speed:.0f}자리")
 figure = plots.turning_plot({f"짝 {pair}: 한 자리에 {math.degrees(speed):.0f}°": speed for pair, speed in speeds.items()})
 report.figure(figure, "rope-turning", "자리 0부터 5까지 짝이 가리키는 방향. 숫자가 자리입니다")
-figure
 
 # %% [markdown]
 # 다음은 점수입니다. q와 k를 같은 벡터(모두 1)로 두고 거리만 바꿉니다. 왼쪽 그림의 옅은 선은 잰 값 그대로이고, 짙은 선은 비슷한 거리끼리
@@ -490,7 +483,6 @@ report.facts({
     "구현들의 가장 큰 차이": largest,
 })  # fmt: skip
 report.save()
-figure
 
 # %% [markdown]
 # ## 스스로 해 보기

@@ -70,12 +70,14 @@ def render_report(file: Path) -> Section:
     for token in tokens:
         for child in token.children or ():
             if child.type == "image":
-                child.attrs["src"] = inline_image(file.parent, str(child.attrs["src"]))
-                child.attrs["loading"] = "lazy"
+                source = str(child.attrs["src"])
+                child.attrs["src"] = inline_image(file.parent, source)
+                # With its size known, an image takes its room before it is decoded: links land where they point.
+                child.attrs.update(png_size(file.parent / unquote(source)))
     body = markdown.renderer.render(tokens, markdown.options, {})
     # A wide table scrolls inside its own box, so that the page never scrolls sideways on a phone.
     body = body.replace("<table>", '<div class="table" tabindex="0" role="region" aria-label="표"><table>').replace("</table>", "</table></div>")
-    section.body = _captions(body)
+    section.body = _captions(_widen(body))
     return section
 
 
@@ -89,6 +91,18 @@ def inline_image(folder: Path, source: str) -> str:
         return source
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def png_size(path: Path) -> dict[str, str]:
+    """Width and height (pixels) from the header of a PNG file, as attributes; nothing for any other file."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(24)
+    except OSError:
+        return {}
+    if len(header) < 24 or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
+        return {}
+    return {"width": str(int.from_bytes(header[16:20])), "height": str(int.from_bytes(header[20:24]))}
 
 
 def _name_headings(tokens: Sequence, section: Section) -> None:
@@ -105,6 +119,16 @@ def _name_headings(tokens: Sequence, section: Section) -> None:
             anchor = f"{section.anchor}--{len(section.headings) + 1}"
             section.headings.append((anchor, text))
             token.attrs["id"] = anchor
+
+
+def _widen(body: str) -> str:
+    """Cells of more than a few words are marked, so that the columns beside them do not squeeze them to a word a line."""
+
+    def marked(match: re.Match[str]) -> str:
+        text = html.unescape(re.sub(r"<[^>]*>", "", match[2]))
+        return f'<td class="wordy"{match[1]}>{match[2]}</td>' if len(text) > 14 and "text-align:right" not in match[1] else match[0]
+
+    return re.sub(r"<td([^>]*)>(.*?)</td>", marked, body, flags=re.DOTALL)
 
 
 def _captions(body: str) -> str:

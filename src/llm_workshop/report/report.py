@@ -50,7 +50,7 @@ class Report:
         """
         title = " ".join(title.split())
         self._section = title
-        if "ipykernel" not in sys.modules:
+        if not _in_notebook():
             print(f"\n{_rule(title)}", flush=True)
         return self
 
@@ -105,7 +105,7 @@ class Report:
         return self._add(f"{fence}{language}\n{text.rstrip()}\n{fence}")
 
     def figure(self, figure: Figure, name: str, caption: str) -> Report:
-        """Save a matplotlib figure as ``<report>-<name>.png`` (atomically) and show it with its caption."""
+        """Save a matplotlib figure as ``<report>-<name>.png`` (atomically) and show it with its caption; in a notebook, below the cell too."""
         if not NAME.fullmatch(name):
             raise ValueError(f"figure name {name!r}: use lower-case words joined by '-', e.g. 'loss'")
         if name in self._figures:
@@ -114,6 +114,10 @@ class Report:
         file = f"{self.name}-{name}.png"
         with atomic_write(self.folder / file, "wb") as stream:
             figure.savefig(stream, format="png", dpi=160, bbox_inches="tight", facecolor=figure.get_facecolor())
+        if _in_notebook():
+            from IPython.display import Image, display
+
+            display(Image(filename=str(self.folder / file), width=round(figure.get_figwidth() * 100), alt=" ".join(caption.split())))
         caption = escape_markdown(caption)
         return self._add(f"![{caption}]({file})\n\n*{caption}*")
 
@@ -128,6 +132,9 @@ class Report:
             print(f"report: {_shortest(self.path)}  (all reports on one page: make report)")
         record_finished_lab(self.name)
         return self.path
+
+    def _ipython_display_(self) -> None:
+        """Nothing: a notebook's cell that ends in a method of the report shows no address of an object."""
 
     def _add(self, block: str) -> Report:
         if block:
@@ -172,6 +179,10 @@ def _numeric(values: Iterable[Any]) -> bool:
 
 def _table_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
 
 
 def _rule(title: str, width: int = 100) -> str:

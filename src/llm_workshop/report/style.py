@@ -20,7 +20,7 @@ STYLE = f"""
 @media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ color-scheme: dark; {_DARK} }} }}
 :root[data-theme=dark] {{ color-scheme: dark; {_DARK} }}
 * {{ box-sizing: border-box; }}
-html {{ scroll-behavior: smooth; scroll-padding-top: 1.5rem; -webkit-text-size-adjust: 100%; }}
+html {{ scroll-padding-top: 1.5rem; -webkit-text-size-adjust: 100%; }}
 body {{ margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.75 {FONT_STACK};
   word-break: keep-all; overflow-wrap: anywhere; }}
 header {{ display: flex; align-items: start; justify-content: space-between; gap: 1rem;
@@ -64,6 +64,7 @@ th, td {{ padding: .45rem .9rem; border-bottom: 1px solid var(--line); text-alig
 th {{ color: var(--soft); font-weight: 600; white-space: nowrap; border-bottom-width: 2px; }}
 th:first-child, td:first-child {{ padding-left: .2rem; }}
 td {{ overflow-wrap: break-word; }}
+td.wordy {{ min-width: 12rem; }}
 [style*="text-align:right"] {{ text-align: right; white-space: nowrap; }}
 .caption {{ margin: 1.3rem 0 -.4rem; color: var(--soft); font-size: .88rem; }}
 figure {{ margin: 1.3rem 0; }}
@@ -95,12 +96,23 @@ SCRIPT = """
   };
   if (matchMedia('(max-width: 820px)').matches) document.querySelector('nav details').open = false;
   const links = new Map([...document.querySelectorAll('nav a')].map((a) => [a.hash.slice(1), a]));
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) {
-      links.forEach((a) => a.classList.remove('here'));
-      links.get(entry.target.id)?.classList.add('here');
+  const nav = document.querySelector('nav');
+  const targets = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  let here = null, waiting = false;
+  const mark = () => {  // the last heading above the upper quarter of the window; the list is scrolled to its entry
+    waiting = false;
+    const passed = targets.filter((target) => target.getBoundingClientRect().top < innerHeight / 4);
+    const link = links.get((passed.at(-1) ?? targets[0])?.id);
+    if (!link || link === here) return;
+    here?.classList.remove('here');
+    here = link;
+    here.classList.add('here');
+    if (nav.scrollHeight > nav.clientHeight) {
+      const top = here.getBoundingClientRect().top - nav.getBoundingClientRect().top;
+      if (top < 0 || top > nav.clientHeight - 60) nav.scrollTop += top - nav.clientHeight / 3;
     }
-  }, { rootMargin: '0px 0px -75% 0px' });
-  links.forEach((_, id) => { const target = document.getElementById(id); if (target) seen.observe(target); });
+  };
+  addEventListener('scroll', () => { if (!waiting) { waiting = true; requestAnimationFrame(mark); } }, { passive: true });
+  addEventListener('load', mark);
 })();
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
 
 from llm_workshop.report import Report, join_reports
-from llm_workshop.report.page import inline_image
+from llm_workshop.report.page import inline_image, png_size
 from llm_workshop.report.plots import new_figure
 from llm_workshop.report.report import format_value
 
@@ -125,6 +128,9 @@ def test_joined_page_is_self_contained_and_ordered(artifacts):
     assert page.index("3주차 · 토크나이저") < page.index("5주차 · 사전학습")
     assert [image["alt"] for image in reader.images] == ["학습 손실"]
     assert reader.images[0]["src"].startswith("data:image/png;base64,iVBOR")
+    with Image.open(artifacts.reports / "week05-pretrain-loss.png") as image:
+        assert (reader.images[0]["width"], reader.images[0]["height"]) == tuple(map(str, image.size)), "links land before images are decoded"
+    assert "loading" not in reader.images[0] and "smooth" not in page
     assert "<figcaption>학습 손실</figcaption>" in page
     assert "smoke" in reader.text and "14,234,112" in reader.text
     assert "width=device-width" in page and "prefers-color-scheme: dark" in page
@@ -158,6 +164,29 @@ def test_images_outside_the_folder_are_not_read(tmp_path):
         with pytest.warns(UserWarning, match="is missing: run the step that makes it again"):
             assert inline_image(folder, name) == name
     assert inline_image(folder, "https://example.org/a.png") == "https://example.org/a.png"
+
+
+def test_the_size_of_what_is_no_png_is_not_told(tmp_path):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "text.png").write_bytes(b"x" * 40)
+    assert [png_size(tmp_path / name) for name in ("cut.png", "text.png", "none.png")] == [{}, {}, {}]
+
+
+def test_long_cells_keep_a_readable_width(tmp_path):
+    Report(tmp_path, "week02-a", "가").table([{"이름": "짧은 말", "까닭": "네 낱말보다 훨씬 더 길게 적은 까닭", "수": 12345678901234567}]).save(quiet=True)
+    page = join_reports(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'<td class="wordy"[^>]*>(.*?)</td>', page) == ["네 낱말보다 훨씬 더 길게 적은 까닭"]
+
+
+def test_a_notebook_shows_figures_and_no_objects(tmp_path, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    report = Report(tmp_path, "week01-a", "가").section("1. 절").figure(a_figure(), "loss", "손실 | 학습")
+    assert [image.data for image in shown] == [(tmp_path / "week01-a-loss.png").read_bytes()]
+    formatted = DisplayFormatter(parent=None).format(report)
+    assert formatted == ({}, {}), "a cell that ends in a method of the report prints nothing"
+    assert capsys.readouterr().out == ""
 
 
 def test_broken_bytes_in_one_report_do_not_lose_the_page(artifacts):
