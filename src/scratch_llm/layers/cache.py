@@ -161,6 +161,7 @@ class SlotCache(Cache):
 
         What the rows held before is forgotten, so their tokens take the positions 0, 1, ... of ``other``.
         """
+        self.lengthen(other.length)
         start = self.length - other.length
         index = torch.tensor(rows, device=self.device)
         self._copy_rows(index, other)

@@ -13,6 +13,7 @@ from scratch_llm.peft.inject import (
 )
 from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
 from scratch_llm.peft.nf4 import NF4Matrix, nf4_table
+from scratch_llm.peft.prefix import PrefixTuned, load_prefix, save_prefix
 from scratch_llm.peft.qlora import NF4Linear, TrainingMemory, quantize_base, training_memory
 from scratch_llm.peft.saving import base_digest, load_adapter, save_adapter
 from scratch_llm.peft.waveft import WaveFT, WaveFTConfig
@@ -29,6 +30,7 @@ __all__ = [
     "NF4Linear",
     "NF4Matrix",
     "Part",
+    "PrefixTuned",
     "TrainingMemory",
     "WaveFT",
     "WaveFTConfig",
@@ -38,10 +40,12 @@ __all__ = [
     "base_digest",
     "inject",
     "load_adapter",
+    "load_prefix",
     "merge",
     "nf4_table",
     "quantize_base",
     "save_adapter",
+    "save_prefix",
     "trainable_parameters",
     "training_memory",
     "unload",
