@@ -156,3 +156,21 @@ def test_the_best_bar_is_one_that_keeps_the_text():
     rows = [{"토크나이저": name, "어휘": size, "비트/바이트": bits} for name, size, bits in (("바이트", 256, 2.0), ("BPE", 512, 1.5), ("WordPiece *", 512, 1.2))]
     bars = [bar.get_facecolor() for bar in models_plot(rows, rows[:2]).axes[0].patches]
     assert bars[1] != bars[0] == bars[2]
+
+
+def test_a_killed_trial_goes_on_at_its_last_checkpoint(tmp_path):
+    settings = load_settings("smoke", overrides=["compare_tokenizers.batch_size=2", "compare_tokenizers.window_bytes=64"]).compare_tokenizers
+    peer, lines = CONTENDERS["bpe"].make(LINES, 300), []
+
+    def killed_at_the_third_line(line):
+        lines.append(line)
+        if sum(line.startswith("step") for line in lines) == 3:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        trial(peer, LINES * 3, LINES[:12], settings, tmp_path / "killed", log=killed_at_the_third_line)
+    lines.clear()
+    again = trial(peer, LINES * 3, LINES[:12], settings, tmp_path / "killed", log=lines.append)
+    whole = trial(peer, LINES * 3, LINES[:12], settings, tmp_path / "whole")
+    assert any(line.startswith("resuming after step") for line in lines)
+    assert again["loss"] == whole["loss"] and again["bits_per_byte"] == whole["bits_per_byte"]
