@@ -73,6 +73,10 @@ def decode_with_fallback(tokens: list[str]) -> str:
     return data.decode("utf-8", errors="replace")
 
 
+# 둘째 바이트가 80–BF보다 좁은 첫 바이트와 그 범위(RFC 3629): 너무 길게 적은 글자, 서로게이트, U+10FFFF보다 큰 번호를 막습니다.
+SECOND_BYTES = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}
+
+
 class Utf8Stream:
     """토큰의 바이트를 하나씩 받아, 다 모인 글자만 내보냅니다."""
 
@@ -101,6 +105,9 @@ class Utf8Stream:
                 continue  # 이어지는 바이트(10…)이니 첫 바이트를 찾아 더 앞으로 갑니다.
             if 0xC2 <= first <= 0xF4:  # UTF-8에서 여러 바이트 글자를 시작할 수 있는 값
                 needed = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+                low, high = SECOND_BYTES.get(first, (0x80, 0xBF))
+                if length > 1 and not low <= data[len(data) - length + 1] <= high:
+                    return 0  # 셋째 바이트가 와도 글자가 되지 못합니다.
                 return length if length < needed else 0
             return 0
         return 0

@@ -161,6 +161,15 @@ def test_bytes_that_can_be_no_character_do_not_block(submission):
     assert stream.push(b"\x80") == "\ufffd"
 
 
+@exercise("Utf8Stream", hint="E0, F0, F4 다음에는 80–BF 가운데 일부만 올 수 있습니다. 둘째 바이트가 그 밖이면 셋째를 기다릴 까닭이 없습니다.")
+def test_a_second_byte_that_cannot_follow_ends_the_waiting(submission):
+    for first, wrong, right in ((0xE0, 0x80, 0xA0), (0xF0, 0x80, 0x90), (0xF4, 0x90, 0x8F)):
+        stream = submission.Utf8Stream()
+        assert stream.push(bytes([first])) == ""
+        assert stream.push(bytes([wrong])) == "\ufffd\ufffd"
+        assert stream.push(bytes([first, right])) == ""
+
+
 @exercise("Utf8Stream", hint="끝났는데 남은 바이트가 있으면 � 하나를 내보내고 비웁니다. 없으면 아무것도 내보내지 않습니다.")
 def test_the_rest_is_shown_at_the_end(submission):
     stream = submission.Utf8Stream()
