@@ -13,10 +13,13 @@ from llm_workshop.learning.grading import exercise
 
 def close(actual, expected, tolerance: float = 1e-5) -> None:
     """모양과 값이 모두 같아야 합니다."""
+    __tracebackhide__ = True
     assert isinstance(actual, torch.Tensor), f"텐서가 아니라 {type(actual).__name__}입니다"
     expected = expected if isinstance(expected, torch.Tensor) else tensor(expected)
-    assert actual.shape == expected.shape
-    assert torch.allclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance), f"{actual} != {expected}"
+    got, right = tuple(actual.shape), tuple(expected.shape)
+    assert got == right, f"모양이 {got}입니다. 바른 모양은 {right}입니다"
+    same = torch.allclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
+    assert same, f"나온 값 {actual.tolist()}, 바른 값 {expected.tolist()}"
 
 
 # --- rms_norm -------------------------------------------------------------------------------------------------
