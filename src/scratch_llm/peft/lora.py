@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scratch_llm.peft.adapter import Adapter, AdapterConfig, Part
-from scratch_llm.peft.low_rank import add_low_rank
+from scratch_llm.peft.low_rank import add_low_rank, in_autocast_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,7 @@ class LoRA(Adapter):
                 self.A.uniform_(-(self.in_features**-0.5), self.in_features**-0.5)
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+        x = in_autocast_dtype(x)
         return add_low_rank(base(x), self._dropped(x), self.A, self.B, self._rows, self.scale)
 
     def merged(self, base: nn.Module) -> tuple[Tensor, Tensor | None]:
@@ -170,6 +171,7 @@ class DoRA(LoRA):
             self.magnitude.copy_(self._lengths(base.weight))
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+        x = in_autocast_dtype(x)
         y, bias = base(x), base.bias
         if bias is not None:
             y = y - bias.to(y.dtype)

