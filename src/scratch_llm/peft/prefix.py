@@ -134,6 +134,12 @@ class PrefixTuned(LanguageModel):
     def context_flops_per_token(self, context_length: int) -> int:
         return self.model.context_flops_per_token(context_length + self.n_tokens)
 
+    def n_matrix_parameters(self) -> int:
+        return self.model.n_matrix_parameters()
+
+    def _n_frozen_matrix_parameters(self) -> int:
+        return self.model.n_matrix_parameters()
+
     def init_weights(self) -> None:
         self.model.init_weights()
 

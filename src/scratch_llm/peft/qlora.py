@@ -25,6 +25,8 @@ class NF4Linear(nn.Module):
     """``nn.Linear`` with its weight in four bits; not trained itself, but gradients pass through to its input."""
 
     adaptable = True
+    holds_weights = True
+    """Its buffers are frozen weights, which checkpoints of training leave out."""
 
     def __init__(self, linear: nn.Linear, heights: Sequence[int] = (), *, block_size: int = 64, double: bool = True):
         """

@@ -120,6 +120,8 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}, so it holds no adapter: give a folder that save_adapter or PEFT wrote")
     values = read_json(folder / CONFIG)
+    if values.get("peft_type") == "PREFIX_TUNING":
+        raise ValueError(f"{folder} holds a prefix: open it with load_prefix")
     method = METHODS.get(values.get("peft_type"))
     if method is None:
         raise ValueError(

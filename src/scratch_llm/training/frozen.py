@@ -24,8 +24,9 @@ def check_learns(model: nn.Module) -> None:
 
 
 def learnt_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict without frozen parameters; all of it where none is frozen.  Buffers are always in it."""
-    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    """The state dict without frozen weights; all of it where none is frozen.  Buffers are in it but for those of quantised
+    layers, which are weights."""
+    frozen = _frozen_names(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
@@ -37,14 +38,24 @@ def load_learnt_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def frozen_identity(model: nn.Module) -> dict[str, str]:
     """A digest of the frozen weights and the settings of adapters; {} where all weights learn."""
-    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    names = _frozen_names(model)
+    frozen = {name: tensor for name, tensor in model.state_dict().items() if name in names}
     if not frozen:
         return {}
     digest = hashlib.sha256()
-    for name, parameter in sorted(frozen.items()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for name, tensor in sorted(frozen.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return {"frozen weights (SHA-256)": digest.hexdigest(), **_adapter_settings(model)}
+
+
+def _frozen_names(model: nn.Module) -> set[str]:
+    """Parameters that do not learn, and the buffers of modules whose buffers are their weights (``holds_weights``)."""
+    names = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    for path, module in model.named_modules():
+        if getattr(module, "holds_weights", False):
+            names |= {f"{path}.{name}" for name, _ in module.named_buffers()}
+    return names
 
 
 def _adapter_settings(model: nn.Module) -> dict[str, str]:

@@ -172,6 +172,10 @@ def test_the_context_is_shorter():
     ours = tuned(n_tokens=60)
     assert ours.config.context_length == 4 and ours.model.config.context_length == 64
     ours(TOKENS[:, :4])
+    assert ours.n_matrix_parameters() == ours.model.n_matrix_parameters()
+    # Of the frozen matrices no gradient is computed; of attention, over prefix and text, all are.
+    attention = ours.model.context_flops_per_token(4 + 60)
+    assert ours.flops_per_token(4) == 4 * ours.model.n_matrix_parameters() + 3 * attention
     with pytest.raises(ValueError, match="5 tokens are more than the model's context_length of 4"):
         ours(TOKENS[:, :5])
 
@@ -209,7 +213,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         load_prefix(base("gpt2"), folder)
     with pytest.raises(ValueError, match="a prefix is no part of a model's weights"):
         tuned().save_pretrained(tmp_path / "whole")
-    with pytest.raises(ValueError, match=r"peft_type 'PREFIX_TUNING'"):
+    with pytest.raises(ValueError, match=r"holds a prefix: open it with load_prefix"):
         load_adapter(base(), folder)
     model = base()
     inject(model, LoRAConfig())
