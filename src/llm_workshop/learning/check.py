@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from llm_workshop.errors import one_line
-from llm_workshop.learning.check_results import TODO, CheckResult, ExerciseResult, write_results
+from llm_workshop.learning.check_results import CheckResult, ExerciseResult, write_results
 from llm_workshop.learning.check_text import show
 from llm_workshop.learning.exercises import GRADER, GradedExercise, exercises_of, lab_of, short_name
 from llm_workshop.learning.grading import SECONDS
@@ -48,8 +48,8 @@ def check(lesson: str, only: str | None = None, results: Path | None = None) -> 
     lab = lab_of(lesson)
     exercise_named(lab, only)
     result = grade(lab, lab / "exercises.py", only)
-    # An exercise that was not begun is no attempt: its solution stays closed.
-    begun = {each.name: (each.passed, len(each.tests)) for each in result.exercises if each.status != TODO}
+    # Neither a stub nor a mistake of syntax is an attempt: the solution stays closed.
+    begun = {each.name: (each.passed, len(each.tests)) for each in result.exercises if each.begun}
     written: tuple[Path, ...] = ()
     problem = None
     try:
@@ -91,8 +91,11 @@ def grade(lab: Path, file: Path, only: str | None = None, loading_seconds: float
         OSError: ``file`` cannot be read.
         RuntimeError: the grader did not come to its end.
     """
-    with file.open("rb"):  # say so now, not in another process
-        pass
+    try:
+        with file.open("rb"):  # say so now, not in another process
+            pass
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} is not there: git restore {file} brings the stubs back") from None
     graded = [each for each in exercises_of(lab) if only in (None, "", each.name)]
     started = time.monotonic()
     limit = STARTING_SECONDS + sum((each.seconds + 1) * len(each.tests) for each in graded)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from llm_workshop.learning.difference import explain_difference
 from llm_workshop.learning.failure import describe_failure
 from llm_workshop.learning.grading import SECONDS, Exercise, exercise_of
 from llm_workshop.learning.isolation import Ended, Send, free_the_reserve, run_isolated
@@ -117,6 +118,9 @@ class _Check:
         self.sent = None
         runtestprotocol(item, log=False, nextitem=None)
         send(self.sent or {"outcome": "passed"})
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        return explain_difference(left, right) if op == "==" else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo):

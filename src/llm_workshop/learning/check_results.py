@@ -41,6 +41,11 @@ class ExerciseResult:
             return PASSED
         return TODO if any(test["outcome"] == TODO for test in self.tests) and not self.passed else FAILED
 
+    @property
+    def begun(self) -> bool:
+        """Whether this is an attempt: code that was loaded and run, not a stub or what does not even parse."""
+        return self.status != TODO and any(test.get("kind") != "missing" for test in self.tests)
+
 
 @dataclass
 class CheckResult:

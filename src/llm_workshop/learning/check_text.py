@@ -12,6 +12,7 @@ from llm_workshop.learning.isolation import MAX_OUTPUT, MEGABYTE, MEMORY
 
 _STATUS = {PASSED: "통과", FAILED: "실패", TODO: "아직"}
 MAX_OUTPUT_LINES = 5
+NO_INPUT = "input()을 부르나요? 채점할 때는 자판에서 읽을 수 없습니다. 값은 매개변수로 받으세요."
 _CONTROL = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f]")
 _SIDES = {"Left": "왼쪽", "Right": "오른쪽", "left": "왼쪽", "right": "오른쪽", "one": "1"}
 #: What pytest says when two values differ.
@@ -21,7 +22,7 @@ _COMPARISONS = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"Extra items in the (left|right) set:", "{0}에만 있는 것:"),
     (r"Differing items:", "값이 다른 것:"),
     (r"Common items:", "같은 것:"),
-    (r"comparison failed(?:\. Mismatched elements: (\d+) / (\d+))?:", "어림하여 견주어도 다릅니다:"),
+    (r"comparison failed(?:\. Mismatched elements: (\d+) / (\d+))?(?::|$)", "어림하여 견주어도 다릅니다:"),
     (r"Max absolute difference:", "가장 큰 차이:"),
     (r"Max relative difference:", "가장 큰 상대 차이:"),
     (r"Index +\| Obtained +\| Expected", "자리 | 나온 값 | 바라는 값"),
@@ -69,6 +70,7 @@ def broken_line(broken: dict[str, Any], name: str) -> str:
         "TabError": "들여쓰기에 탭과 공백이 섞여 있습니다",
         "SyntaxError": f"파이썬 문법에 맞지 않습니다 ({broken['message']})",
         "ModuleNotFoundError": f"불러올 수 없는 모듈입니다 ({broken['message']})",
+        "EOFError": NO_INPUT,
         "ImportError": f"불러올 수 없습니다 ({broken['message']})",
     }.get(broken["kind"], f"불러오다 오류가 났습니다: {broken['kind']}: {broken['message']}")
     names = f" [{', '.join(broken['names'][:4])}]" if broken["names"] else ""
@@ -121,10 +123,11 @@ def _headline(test: dict[str, Any], name: str) -> list[str]:
         "SystemExit": "sys.exit()를 불렀습니다. 값을 돌려주거나 예외를 일으키세요.",
         "RecursionError": "재귀가 너무 깊습니다. 멈추는 조건을 보세요.",
         "NotImplementedError": "아직 하지 않은 부분이 있습니다.",
+        "EOFError": NO_INPUT if "reading a line" in message else None,
     }
     if kind == "missing" and (broken := test.get("broken")):
         return [f"불러오지 못했습니다: {broken_line(broken, name)}"]
-    if kind in known:
+    if known.get(kind):
         return [known[kind]]
     if kind == "AssertionError":
         side = " (왼쪽이 여러분의 답)" if re.match(r"assert .*submission.* == ", test.get("call", "")) else ""
@@ -149,7 +152,7 @@ def _total(result: CheckResult) -> list[str]:
     tests = sum(len(each.tests) for each in result.exercises)
     right = sum(each.passed for each in result.exercises)
     lines = [f"문제 {len(result.exercises)}개 가운데 {passed}개 통과, 시험 {tests}개 가운데 {right}개 통과 ({result.seconds:.1f}초)"]
-    failed = [each.name for each in result.exercises if each.status == FAILED]
+    failed = [each.name for each in result.exercises if each.status == FAILED and each.begun]
     if result.all_passed and len(result.exercises) > 1:
         lines.append("모두 풀었습니다!")
     elif failed:

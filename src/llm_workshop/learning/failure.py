@@ -15,6 +15,7 @@ from llm_workshop.learning.plugin import MissingExercise
 MAX_VALUES = 6
 MAX_MESSAGE_LINES = 12
 MAX_LINE = 200
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -42,13 +43,17 @@ def describe_failure(error: BaseException, file: Path, grader: Path) -> dict[str
     facts: dict[str, Any] = {"outcome": "failed", "kind": _kind(error), "message": _message(error)}
     frames = [(trace.tb_frame, trace.tb_lineno) for trace in _traces(error.__traceback__)]
     theirs = [(frame, line) for frame, line in frames if frame.f_code.co_filename == str(file)]
-    ours = [line for frame, line in frames if frame.f_code.co_filename == str(grader)]
+    # The line of the test, not that of a helper which hides itself as pytest lets it.
+    ours = [line for frame, line in frames if frame.f_code.co_filename == str(grader) and not frame.f_locals.get("__tracebackhide__")]
     if theirs:
         frame, line = theirs[-1]
         code = linecache.getline(str(file), line).strip()
-        values = {name: value for name, value in frame.f_locals.items() if not isinstance(value, ModuleType)}
+        # A comprehension has a frame of its own: its variable is told, and those of the function around it.
+        around = next((each for each, _ in reversed(theirs) if each.f_code.co_name not in COMPREHENSIONS), frame)
+        values = {name: value for name, value in (frame.f_locals | {k: v for k, v in around.f_locals.items() if k not in frame.f_locals}).items()
+                  if name.isidentifier() and not isinstance(value, ModuleType)}  # fmt: skip
         shown = {name: short(value) for name, value in list(values.items())[:MAX_VALUES]}
-        facts["where"] = {"line": line, "function": frame.f_code.co_name, "code": code[:MAX_LINE], "values": shown}
+        facts["where"] = {"line": line, "function": around.f_code.co_name, "code": code[:MAX_LINE], "values": shown}
         if isinstance(error, NotImplementedError) and "NotImplementedError" in code:
             facts["outcome"] = "todo"
     if ours:

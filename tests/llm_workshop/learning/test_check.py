@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from llm_workshop.learning.check import check, grade
 from llm_workshop.learning.check_text import lines_of
-from llm_workshop.learning.solution import solution
+from llm_workshop.learning.solution import solution, source_of
 
 GRADER = '''
 import pytest
@@ -231,6 +232,102 @@ def test_results_attempts_and_exit_codes(workspace, capsys):
     assert solution("week3", "undone", force=True) == 0
 
 
+def test_a_mistake_of_syntax_opens_no_solution(workspace, capsys):
+    write_lab(workspace, {"half": "return (x", "wrong": "return x"})
+    assert check("week3") == 1
+    out = capsys.readouterr().out
+    assert "make week3-solution EX=wrong" in out and "EX=half" not in out
+    assert solution("week3", "half") == 1 and "아직 써 보지 않은 문제" in capsys.readouterr().out
+    (workspace / "labs/week03_things/exercises.py").write_text("def half(x):\n    return x\n", encoding="utf-8")
+    check("week3", "half")
+    assert solution("week3", "half") == 0
+
+
+SOLUTIONS = """import math
+import re
+from collections import Counter
+
+#: Eight of them.
+BITS = 8
+LIMIT = 2**BITS
+OTHER = 3
+
+
+def _clip(x):
+    return min(x, LIMIT)
+
+
+def first(x):
+    return Counter(x)
+
+
+# Why.
+def second(x):
+    return _clip(math.sqrt(len(first(x))))
+"""
+
+
+def test_a_solution_comes_with_what_it_needs(tmp_path):
+    (tmp_path / "solutions.py").write_text(SOLUTIONS)
+    shown = source_of(tmp_path / "solutions.py", "second", exercises={"first", "second"})
+    # Neither unused names nor the solution of another exercise.
+    assert shown == SOLUTIONS.replace("import re\nfrom collections import Counter\n\n", "\n\n").replace("OTHER = 3\n", "").replace(
+        "BITS = 8\nLIMIT", "BITS = 8\n\n\nLIMIT").replace("def first(x):\n    return Counter(x)\n\n\n", "").rstrip("\n")
+    names = {"math": math}
+    exec(shown, names | {"first": set})
+    assert source_of(tmp_path / "solutions.py", "first").startswith("from collections import Counter\n\n\ndef first")
+    with pytest.raises(ValueError, match="defines no BITS"):
+        source_of(tmp_path / "solutions.py", "BITS")
+
+
+LOOKS = """
+@exercise("zero", hint="힌트")
+def test_zero(submission):
+    assert submission.zero(3) == pytest.approx(0.5)
+
+@exercise("number", hint="힌트")
+def test_number(submission):
+    assert submission.number(3) == pytest.approx(0.5)
+
+@exercise("hangul", hint="힌트")
+def test_hangul(submission):
+    assert submission.hangul(3) == {"글": ["가", "한국"]}
+
+@exercise("space", hint="힌트")
+def test_space(submission):
+    assert submission.space(3) == "가나"
+
+@exercise("comprehension", hint="힌트")
+def test_comprehension(submission):
+    assert submission.comprehension(3) == [1]
+
+@exercise("asks", hint="힌트")
+def test_asks(submission):
+    assert submission.asks(3) == "3"
+"""
+
+
+def test_what_looks_the_same_is_told_apart(workspace):
+    functions = {
+        "zero": "return '0'",
+        "number": "return 0",
+        "hangul": "import unicodedata; return {'글': ['가', unicodedata.normalize('NFD', '한국')]}",
+        "space": "return '가\\u200b나'",
+        "comprehension": "return [each / 0 for each in [x]]",
+        "asks": "return input()",
+    }
+    lab = write_lab(workspace, functions, grader=LOOKS)
+    lines = lines_of(grade(lab, lab / "exercises.py"), ())
+    text = "\n".join(lines)
+    for words in ("'0': 수가 아니라 str입니다", "어림하여 견주어도 다릅니다:", "나온 값: 0", "바라는 값: 0.5",
+                  "['글'][1]: 눈에는 같아 보이지만 코드 포인트가 0번째부터", "왼쪽: U+1112 U+1161 U+11AB U+1100", "오른쪽: U+D55C U+AD6D",
+                  "왼쪽: U+200B U+B098", "오른쪽: U+B098", "(comprehension)  return [each / 0 for each in [x]]", "each = 3", "x = 3",
+                  "input()을 부르나요?"):
+        assert words in text, text
+    for word in (".0 =", "list_iterator", "comparison failed", "EOFError"):
+        assert word not in text, text
+
+
 def test_odd_characters_harm_neither_files_nor_terminal(workspace, capsys):
     write_lab(workspace, {"odd": "print('\\x1b[2J\\x07'); raise ValueError('\\ud800 \\0 \\x1b[31m 가')", "same": "return '\\ud800'"})
     assert check("week3") == 1
@@ -272,7 +369,7 @@ def test_a_missing_file_is_an_error_of_one_line(workspace):
     lab = write_lab(workspace, {"right": "return x * x"})
     (lab / "exercises.py").unlink()
     done = subprocess.run([sys.executable, "-m", "llm_workshop.cli", "check", "--week", "3"], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: No such file") and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 1 and "exercises.py is not there: git restore " in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_broken_grader_is_our_fault_and_says_so(workspace):
