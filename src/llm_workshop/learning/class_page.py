@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_workshop.learning.course import Unit
+from llm_workshop.learning.course import Unit, label_of
 from llm_workshop.learning.page_style import page
-from llm_workshop.learning.progress_store import Progress
+from llm_workshop.learning.progress_store import Progress, local_time
 from llm_workshop.learning.progress_view import bar, counts
 from scratch_llm.io import atomic_write
 
@@ -21,7 +21,7 @@ def write_class_page(path: Path, rows: Sequence[dict], people: Sequence[Progress
     body = _people(rows, people, course) + _items(items, course)
     last = max(progress.updated for progress in people)
     with atomic_write(path) as stream:
-        stream.write(page("우리 반의 진도", f"참가자 {len(people)}명 · 마지막 기록 {last[:16].replace('T', ' ')} (UTC)", body))
+        stream.write(page("우리 반의 진도", f"참가자 {len(people)}명 · 마지막 기록 {local_time(last)}", body))
     return path
 
 
@@ -49,16 +49,15 @@ def _done(progress: Progress, unit: Unit) -> int:
 
 
 def _items(items: Sequence[Item], course: Sequence[Unit]) -> str:
-    labels = {unit.name: unit.label for unit in course}
-    wordings = {(unit.name, name): words for unit in course for name, words in zip(unit.questions, unit.wordings)}
+    wordings = {(unit.name, "퀴즈", name): words for unit in course for name, words in zip(unit.questions, unit.wordings)}
     parts = []
     for kind, measure in (("연습 문제", "통과한 비율"), ("퀴즈", "한 번에 맞힌 비율")):
         chosen = [item for item in items if item.kind == kind]
         if not chosen:
             continue
         lines = "".join(
-            f'<tr><td>{escape(labels.get(item.unit, item.unit))}</td><td>{escape(item.name)}'
-            f'{_wording(wordings.get((item.unit, item.name)))}</td><td>{_share(item)}</td>'
+            f'<tr><td>{escape(label_of(item.unit))}</td><td>{escape(item.name)}'
+            f'{_wording(wordings.get((item.unit, kind, item.name)))}</td><td>{_share(item)}</td>'
             f'<td class="number">{item.tried}</td><td class="number">{item.solved}</td><td class="number">{item.tries:g}</td></tr>'
             for item in chosen
         )

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from rich.table import Table
 
 from llm_workshop.learning.class_page import write_class_page
-from llm_workshop.learning.course import Unit, read_course
-from llm_workshop.learning.progress_store import Participant, Progress, merge, read_progress
+from llm_workshop.learning.course import Unit, label_of, read_course
+from llm_workshop.learning.progress_store import Participant, Progress, local_time, merge, read_progress
 from llm_workshop.learning.progress_view import DONE, counts, exercise_state, question_state, wide_console
 from scratch_llm.io import atomic_write
 
@@ -131,7 +131,7 @@ def people_rows(people: Sequence[Progress], course: Sequence[Unit]) -> list[dict
             **{what: done for what, (done, _) in totals.items()},
             **{f"{what} 전체": of for what, (_, of) in totals.items()},
             "한 번에 맞힌 비율": f"{sum(r.first_right for r in answered) / len(answered):.0%}" if answered else "",
-            "마지막 기록": progress.updated[:10],
+            "마지막 기록": local_time(progress.updated)[:10],
         })  # fmt: skip
     return rows
 
@@ -154,7 +154,7 @@ def report_on_class(folder: Path, out: Path | None = None, join_names: bool = Fa
 
 def item_row(item: Item) -> dict[str, str | int]:
     return {
-        "주차": item.unit, "종류": item.kind, "이름": item.name, "해 본 사람": item.tried, "해결한 사람": item.solved,
+        "주차": label_of(item.unit), "종류": item.kind, "이름": item.name, "해 본 사람": item.tried, "해결한 사람": item.solved,
         "한 번에 맞힌 비율": "" if item.first is None else f"{item.first:.0%}", "시도 (중앙값)": f"{item.tries:g}",
     }  # fmt: skip
 

@@ -23,8 +23,13 @@ class Unit(NamedTuple):
 
     @property
     def label(self) -> str:
-        number = int(re.sub(r"\D", "", self.name))
-        return f"{number}주차" if self.name.startswith("week") else f"{number}장"
+        return label_of(self.name)
+
+
+def label_of(name: str) -> str:
+    """What participants call it: 3주차 for ``week03``, 2장 for ``ch02``; any other name (of somebody's file) as it is."""
+    found = re.fullmatch(r"(week|ch)(\d+)", name)
+    return f"{int(found[2])}{'주차' if found[1] == 'week' else '장'}" if found else name
 
 
 def read_course(root: str | Path | None = None) -> list[Unit]:

@@ -236,6 +236,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def local_time(text: str) -> str:
+    """A time of the file as the clock on the wall here says it: "2026-03-02 09:15"."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def _find_name() -> str | None:
     """$WORKSHOP_NAME, else the name in Git's settings."""
     if name := os.environ.get(NAME_VARIABLE):

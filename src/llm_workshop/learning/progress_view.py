@@ -12,7 +12,7 @@ from rich.text import Text
 
 from llm_workshop.learning.course import Unit
 from llm_workshop.learning.page_style import page
-from llm_workshop.learning.progress_store import ExerciseRecord, Progress, QuestionRecord
+from llm_workshop.learning.progress_store import ExerciseRecord, Progress, QuestionRecord, local_time
 from scratch_llm.io import atomic_write
 
 DONE, OPEN, WRONG = "done", "open", "wrong"
@@ -106,7 +106,7 @@ def write_progress_page(progress: Progress, course: Sequence[Unit], path: Path) 
     hint = f'<p>다음 할 일: <code>{escape(following)}</code></p>' if following else "<p>모두 마쳤습니다.</p>"
     body = (f'<section class="cards">{cards}</section>{hint}<p class="legend">{legend}</p>'
             + "".join(_unit_section(progress, unit) for unit in course))
-    text = page(f"{progress.participant.name}님의 진도", f"마지막 기록 {progress.updated[:16].replace('T', ' ')} (UTC)", body)
+    text = page(f"{progress.participant.name}님의 진도", f"마지막 기록 {local_time(progress.updated)}", body)
     with atomic_write(path) as stream:
         stream.write(text)
     return path
@@ -134,7 +134,7 @@ def _unit_section(progress: Progress, unit: Unit) -> str:
             parts.append(f'<h3>{what} <small>{done} / {len(items)}</small></h3><ul class="chips">{chips}</ul>')
     scores = progress.scores.get(unit.name, ())
     if scores:
-        lines = ", ".join(f"{s.on[:10]} {s.right}/{s.of}{' (틀린 것만)' if s.again else ''}" for s in scores)
+        lines = ", ".join(f"{local_time(s.on)[:10]} {s.right}/{s.of}{' (틀린 것만)' if s.again else ''}" for s in scores)
         parts.append(f'<p class="scores">퀴즈를 끝낸 날: {escape(lines)}</p>')
     return f"<article><h2>{unit.label}. {escape(unit.title)}</h2>{''.join(parts)}</article>"
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import pytest
 
@@ -90,6 +91,31 @@ def test_files_that_cannot_be_used_are_named_and_the_rest_is_reported(folder, ca
     for name in ("half.json", "newer.json"):
         (folder / name).unlink()
     assert report_on_class(folder, course=COURSE) == 0, "its own tables are not read as participants"
+
+
+def test_an_exercise_does_not_get_the_words_of_a_question_of_its_name(folder):
+    hand_in(folder / "a.json", "가", checks={"q1": (1, 2)}, answers=[("q2", True)])
+    report_on_class(folder, course=COURSE)
+    page = (folder / "class-report/class.html").read_text()
+    assert "왜?" in page and "몇 &lt;바이트" not in page
+    rows = list(csv.DictReader((folder / "class-report/items.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["주차"] for row in rows] == ["3주차", "3주차"]
+
+
+def test_times_are_those_of_the_clock_on_the_wall(folder, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        found = hand_in(folder / "a.json", "가").read().model_copy(update={"updated": "2026-03-01T20:05:00+00:00"})
+        (folder / "a.json").write_text(found.model_dump_json(by_alias=True))
+        report_on_class(folder, course=COURSE)
+        page = (folder / "class-report/class.html").read_text()
+        own = write_progress_page(found, COURSE, folder / "p.html").read_text()
+        assert "2026-03-02 05:05" in page and "2026-03-02 05:05" in own and "UTC" not in page + own
+        assert "2026-03-02" in (folder / "class-report/participants.csv").read_text()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_names_are_text_on_the_page(folder):
