@@ -20,6 +20,7 @@ from llm_workshop.serving import look
 from llm_workshop.serving.serve import try_to_listen
 
 HOST = "127.0.0.1"
+LAST_PORT = 65_535
 
 
 class QuizPage:
@@ -105,14 +106,14 @@ def build(quizzes: Sequence[Quiz], store: ProgressStore) -> gr.Blocks:
         with gr.Tabs(elem_id="parts"):
             with gr.Tab("문제"):
                 score = gr.HTML("", padding=False)
-                places = gr.Radio([], show_label=False, container=False, elem_id="places")
+                places = gr.Radio([], label="문제 번호", show_label=False, container=False, elem_id="places")
                 body = gr.HTML("", elem_id="question", padding=False)
                 inputs = [
-                    gr.Radio([], show_label=False, container=False, elem_id="choice", elem_classes="choices"),
-                    gr.CheckboxGroup([], show_label=False, container=False, elem_id="multiple", elem_classes="choices"),
-                    gr.Dropdown([], multiselect=True, label="차례대로 고르기", elem_id="order"),
-                    gr.Textbox(show_label=False, container=False, elem_id="line", placeholder="답"),
-                    gr.Textbox(show_label=False, container=False, elem_id="lines", placeholder="찍히는 글을 그대로"),
+                    gr.Radio([], label="하나 고르기", visible=False, show_label=False, container=False, elem_id="choice", elem_classes="choices"),
+                    gr.CheckboxGroup([], label="모두 고르기", visible=False, show_label=False, container=False, elem_id="multiple", elem_classes="choices"),
+                    gr.Dropdown([], multiselect=True, label="차례대로 고르기", visible=False, elem_id="order"),
+                    gr.Textbox(label="답", visible=False, show_label=False, container=False, elem_id="line", placeholder="답"),
+                    gr.Textbox(label="찍히는 글", visible=False, show_label=False, container=False, elem_id="lines", placeholder="찍히는 글을 그대로"),
                 ]
                 how = gr.HTML("", padding=False)
                 with gr.Row(elem_id="buttons"):
@@ -141,19 +142,21 @@ def build(quizzes: Sequence[Quiz], store: ProgressStore) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, port: int) -> str:
-    """Serve the page in the background; its address.  OSError in one line if the port is taken."""
+    """Serve the page in the background; its address.  OSError in one line if the port is taken, ValueError if it is none."""
+    if not 1 <= port <= LAST_PORT:
+        raise ValueError(f"--port {port} is no port: choose one from 1 to {LAST_PORT}, e.g. --port 7861")
     # A container listens on all of its own addresses; Docker publishes the port on 127.0.0.1 of the machine around it.
     host = "0.0.0.0" if os.environ.get("WORKSHOP_CONTAINER") else HOST
     try:
         try_to_listen(host, port)
     except OSError as error:
-        raise OSError(f"port {port} cannot be used ({error.strerror}): choose another with --port {port + 1}") from None
+        raise OSError(f"port {port} cannot be used ({error.strerror}): choose another with --port {port + 1 if port < LAST_PORT else port - 1}") from None
     # A proxy meant for the outside must not be asked for pages of this machine.
     for name in ("NO_PROXY", "no_proxy"):
         known = [part for part in os.environ.get(name, "").split(",") if part]
         os.environ[name] = ",".join(dict.fromkeys([*known, "localhost", HOST]))
     page.launch(server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, ssr_mode=False,
-                footer_links=[], max_file_size="1kb", theme=look.theme(), css=words.CSS)
+                footer_links=[], max_file_size="1kb", theme=look.theme(), css=words.CSS, head=words.HEAD)
     return f"http://{HOST}:{port}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -16,11 +17,16 @@ from llm_workshop.learning.quiz import Quiz
 from llm_workshop.learning.quiz_session import QuizSession
 
 STOP, SKIP = ":q", ":s"
+_COMMAND = re.compile(r":\w*")
 WIDTH = 100
 
 
 class Stopped(Exception):
     """The participant stops here; what was answered is kept."""
+
+
+class Skipped(Exception):
+    """The participant puts this question off."""
 
 
 def new_console() -> Console:
@@ -67,13 +73,12 @@ def ask_one(session: QuizSession, console: Console, read_line: Callable[[str], s
     number = session.quiz.questions.index(question) + 1
     show_question(question, f"{number}/{len(session.quiz.questions)}", console)
     while True:
-        typed = _read(question, read_line)
-        if typed.strip() == SKIP and not session.alone:
+        try:
+            answer = question.read(_read(question, console, read_line, may_skip=not session.alone))
+            break
+        except Skipped:
             session.skip()
             return
-        try:
-            answer = question.read(typed)
-            break
         except ValueError as problem:
             console.print(str(problem), style="yellow")
     show_verdict(question, answer, session.answer(answer), console)
@@ -155,16 +160,28 @@ def show_checkpoints(quiz: Quiz, console: Console, read_line: Callable[[str], st
         console.print(Markdown(checkpoint.answer))
 
 
-def _read(question: Question, read_line: Callable[[str], str]) -> str:
-    """What was typed: a line, or as many as the program of an ``output`` question prints."""
+def _read(question: Question, console: Console, read_line: Callable[[str], str], may_skip: bool) -> str:
+    """What was typed: a line, or as many as the program of an ``output`` question prints; commands work on each.
+
+    Raises:
+        Stopped: ``:q``, Ctrl-C or the end of the input.
+        Skipped: ``:s``, where ``may_skip``.
+    """
+    wanted = question.n_lines if question.type == "output" else 1
+    lines: list[str] = []
     try:
-        first = read_line("답> ")
-        if first.strip() == STOP:
-            raise Stopped
-        lines = [first]
-        wanted = question.n_lines if question.type == "output" and first.strip() != SKIP else 1
         while len(lines) < wanted:
-            lines.append(read_line("  > "))
+            line = read_line("  > " if lines else "답> ")
+            command = line.strip()
+            if command == STOP:
+                raise Stopped
+            if command == SKIP and may_skip:
+                raise Skipped
+            if _COMMAND.fullmatch(command):
+                allowed = f"{SKIP}(나중에 풀기)와 {STOP}(그만두기)" if may_skip else f"{STOP}(그만두기)"
+                console.print(Text(f"{command}: 여기서 쓸 수 있는 명령은 {allowed}입니다. 이 줄을 다시 써 주세요.", style="yellow"))
+                continue
+            lines.append(line)
     except (EOFError, KeyboardInterrupt):
         raise Stopped from None
     return "\n".join(lines)

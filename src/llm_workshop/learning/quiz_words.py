@@ -14,6 +14,9 @@ from llm_workshop.report.style import MONO_STACK
 TITLE = "밑바닥 LLM 워크숍 퀴즈"
 HEADER = f'<div class="masthead"><h1>{TITLE}</h1><p>답은 이 컴퓨터에만 저장됩니다. 터미널에서 풀던 문제를 이어서 풀 수 있습니다.</p></div>'
 
+#: Gradio's page says that it is English, which decides how it is read aloud and broken into lines.
+HEAD = "<script>document.documentElement.lang = 'ko'</script>"
+
 
 @cache
 def _markdown():

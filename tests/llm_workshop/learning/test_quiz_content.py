@@ -85,5 +85,10 @@ def test_the_checkpoint_questions_of_the_guide_have_model_answers(quiz, request)
     assert [words(checkpoint.question) for checkpoint in quiz.checkpoints] == asked
 
 
+def test_a_quiz_has_the_title_of_its_guide(quiz, request):
+    for guide in request.config.rootpath.glob(f"labs/{quiz.name}_*/README.md"):
+        assert guide.read_text(encoding="utf-8").splitlines()[0] == f"# {quiz.heading}"
+
+
 def test_no_quiz_is_left_out(folder):
     assert {read_quiz(path).name for path in folder.glob("*.yaml")} == set(known_quizzes(folder)) != set()

@@ -107,6 +107,18 @@ def tab(store):
     page.close(verbose=False)
 
 
+def test_only_the_field_of_the_question_is_there_once_it_is_known(store):
+    made = [c for c in build([QUIZ], store).blocks.values() if getattr(c, "elem_id", None) in ("choice", "multiple", "order", "line", "lines")]
+    assert len(made) == 5 and not any(component.visible for component in made)
+
+
+@pytest.mark.browser
+def test_the_page_is_korean(tab):
+    assert tab.evaluate("document.documentElement.lang") == "ko"
+    assert not {"Radio", "Textbox", "CheckboxGroup", "Checkbox Group"} & set(tab.inner_text("body").split("\n"))
+    assert not tab.query_selector("[aria-label=Radio], [aria-label=Textbox]")
+
+
 @pytest.mark.browser
 def test_a_quiz_in_the_browser(tab, store):
     tab.click("#choice label:nth-child(1)")

@@ -83,6 +83,20 @@ def test_what_cannot_be_an_answer_is_asked_again_and_not_counted(store, quiz):
     assert store.read().questions["week03"]["one"].tries == 1
 
 
+def test_commands_work_on_every_line_of_an_answer(store, quiz):
+    shown = talk(QuizSession(quiz, store, only="three"), "가", ":x", "나")
+    assert ":x: 여기서 쓸 수 있는 명령은 :q(그만두기)입니다" in shown and "맞았습니다" in shown
+    talk(QuizSession(quiz, store), ":s", "7", "2")
+    session = QuizSession(quiz, store, restart=True)
+    shown = talk(session, "2", "7", "가", ":s", "가", ":q")
+    assert "정답" not in shown and "남은 문제 1개" in shown and store.read().questions["week03"]["three"].tries == 1
+
+
+def test_an_unknown_command_is_no_wrong_answer(store, quiz):
+    shown = talk(QuizSession(quiz, store), ":quit", ":", ":q")
+    assert shown.count("명령은 :s(나중에 풀기)와 :q(그만두기)입니다") == 2 and not store.path.exists()
+
+
 def test_ctrl_c_keeps_what_was_answered(store, quiz):
     typed = iter(["2"])
 
@@ -187,6 +201,7 @@ def test_one_answer_on_the_command_line(checkout):
     (("--week", "3", "--question", "none"), "has no question 'none'"),
     (("--week", "3", "--answer", "7"), "--answer needs --question"),
     (("--week", "3", "--question", "two", "--answer", "칠"), "수 하나를"),
+    (("--week", "3", "--page", "--port", "80000"), "--port 80000 is no port: choose one from 1 to 65535"),
     (("--week", "3", "--wrong"), "틀린 문제가 없습니다"),
 ])
 def test_mistakes_are_one_line(checkout, arguments, words):
