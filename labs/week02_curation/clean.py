@@ -25,7 +25,7 @@ from pathlib import Path
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.corpora.document import read_documents
-from llm_workshop.curation.card import rule_rows, rules_plot, title_of
+from llm_workshop.curation.card import rule_rows, rules_plot
 from llm_workshop.curation.collect import build_raw
 from llm_workshop.curation.measure import apply_steps, measure
 from llm_workshop.curation.pipeline import build_clean, clean_shards, read_card
@@ -33,6 +33,7 @@ from llm_workshop.curation.recipe import load_recipe, parse_recipe
 from llm_workshop.curation.shards import clean_name, count_shards
 from llm_workshop.curation.step import Drop
 from llm_workshop.curation.steps import steps_by_name
+from llm_workshop.curation.words import detail_in_korean, reason_in_korean, title_of, why
 from llm_workshop.report import Report
 from llm_workshop.settings import settings_from_command_line
 
@@ -50,13 +51,14 @@ def try_rule(name: str, text: str, **options) -> str:
     step = steps_by_name()[name](**options)
     step.start()
     outcome = step(text, {})
-    return f"[버림: {outcome.reason} {outcome.detail}]" if isinstance(outcome, Drop) else outcome
+    return f"[버림: {why(outcome.reason, outcome.detail)}]" if isinstance(outcome, Drop) else outcome
 
 
 # %% [markdown]
 # ## 1. 눈에 같은 글은 컴퓨터에게도 같아야 한다
 #
-# 아래 두 글은 눈으로 보면 같습니다. 하나는 맥에서 온 파일 이름처럼 자모로 쪼개졌고(NFD), 하나는 폭이 없는 글자가 끼어 있습니다.
+# 아래 세 글은 눈으로 보면 바른 글과 같거나 비슷합니다. 하나는 맥에서 온 파일 이름처럼 자모로 쪼개졌고(NFD), 하나는 폭이 없는 글자가
+# 끼어 있고, 하나는 로마자가 한글만큼 넓습니다(전각).
 # 그대로 두면 같은 낱말이 서로 다른 토큰이 되고, 같은 글이 중복으로 잡히지 않습니다.
 
 # %%
@@ -83,8 +85,8 @@ report.table(rows)
 report.section("2. 깨진 글자는 되돌릴 수 있을까")
 sentence = "오늘 저녁에는 된장찌개를 끓여 먹었습니다. 두부를 넉넉히 넣었어요."
 broken = {
-    "UTF-8을 cp1252로": sentence.encode("utf-8").decode("latin-1"),
-    "CP949를 cp1252로": sentence.encode("cp949").decode("latin-1"),
+    "UTF-8을 latin-1로": sentence.encode("utf-8").decode("latin-1"),
+    "CP949를 latin-1로": sentence.encode("cp949").decode("latin-1"),
     "CP949를 UTF-8로": sentence.encode("cp949").decode("utf-8", "replace"),
 }
 rows = []
@@ -136,6 +138,8 @@ report.table([{"규칙": name, "흠 없는 글을 바꾼 비율": f"{share:.1%}"
 #
 # 모델은 전화번호도 외웁니다. 그래서 번호를 `[전화번호]` 같은 낱말로 바꿉니다. 지우지 않고 **바꾸는** 까닭은 문장을 살리기 위해서입니다.
 # 모양(정규식)만 보면 버전 번호와 금액까지 가려지므로, 검사 숫자(주민등록번호, 카드)나 둘레의 낱말(계좌, 주소)을 함께 봅니다.
+# 뒤의 조사는 건드리지 않습니다. 그래서 `com으로`가 `[이메일]으로`가 됩니다('이메일로'가 맞습니다). 원문의 말을 규칙이 새로 쓰기 시작하면
+# 어디까지 바꾸었는지 알기 어려워지고, 가린 자리는 어차피 모델이 낱말 하나로 배우기 때문입니다.
 
 # %%
 report.section("5. 개인정보를 가린다")
@@ -154,7 +158,8 @@ report.table(rows)
 # ## 6. 버릴 글을 버린다
 #
 # 고칠 수 없는 글은 버립니다. 규칙마다 보는 것이 다릅니다. 어떤 규칙에 왜 걸렸는지가 반드시 남아야, 나중에 문턱을 고칠 수 있습니다.
-# 까닭의 이름(`little_hangul` 따위)은 규칙의 코드에 적힌 그대로입니다. 그 이름으로 `steps/`를 찾으면 무엇을 쟀는지 읽을 수 있습니다.
+# 여기서는 까닭을 우리말로 풀어 보여 줍니다. 파일에는 코드에 적힌 이름(`little_hangul` 따위)이 남으니, 그 이름으로 `steps/`를 찾으면 무엇을
+# 쟀는지 읽을 수 있습니다. 두 이름은 `curation/words.py`에 나란히 있습니다.
 
 # %%
 report.section("6. 버릴 글을 버린다")
@@ -168,9 +173,9 @@ poor = {
 rows = []
 for name, text in poor.items():
     outcome = apply_steps(recipe.steps, text)
-    why = f"{title_of(outcome.dropped_by)}: {outcome.drop.reason} {outcome.drop.detail}" if outcome.drop else "남김"
-    rows.append({"글": name, "결과": why})
-    print(f"{name:10} → {why}")
+    verdict = f"{title_of(outcome.dropped_by)}: {why(outcome.drop.reason, outcome.drop.detail)}" if outcome.drop else "남김"
+    rows.append({"글": name, "결과": verdict})
+    print(f"{name:10} → {verdict}")
 report.table(rows)
 
 # %% [markdown]
@@ -186,7 +191,7 @@ card = read_card(artifacts)
 before, after = card["before"]["documents"], card["after"]["documents"]
 print(f"\n글 {before:,}편 → {after:,}편 ({after / before:.1%}), {card['seconds']:.1f}초, 초당 {before / card['seconds']:,.0f}편, 프로세스 {card['workers']}개")
 for row in rule_rows(card):
-    print(f"  {row['이름']:16} 고친 글 {row['고친 글']:6,}  버린 글 {row['버린 글']:6,}  {row['µs/글']:7.1f} µs/글  {row['버린 까닭']}")
+    print(f"  {row['규칙']:14} 고친 글 {row['고친 글']:6,}  버린 글 {row['버린 글']:6,}  {row['µs/글']:7.1f} µs/글  {row['버린 까닭']}")
 report.table(rule_rows(card), caption="규칙이 한 일 (차례대로)")
 report.figure(rules_plot(card), "rules", "규칙마다 버린 글과 고친 글, 글 하나에 걸린 시간")
 
@@ -228,8 +233,8 @@ for rule in card["rules"]:
     rows = []
     for example in rule["drops"][:4]:
         start = " ".join(example["start"].split())[:100]
-        rows.append({"까닭": example["reason"], "자세히": example["detail"], "글": start})
-        print(f"  {example['reason']} {example['detail']}: {start}")
+        rows.append({"까닭": reason_in_korean(example["reason"]), "자세히": detail_in_korean(example["detail"]), "글": start})
+        print(f"  {why(example['reason'], example['detail'])}: {start}")
     report.heading(f"{title_of(rule['name'])}: 버린 글 {rule['dropped']}편", 3)
     report.table(rows)
 report.save()

@@ -29,8 +29,8 @@ from llm_workshop.corpora.catalogue import CATALOGUE
 from llm_workshop.corpora.document import Document, read_documents
 from llm_workshop.corpora.loaders import find_files
 from llm_workshop.curation.collect import build_raw
-from llm_workshop.curation.measure import TITLES
 from llm_workshop.curation.sources import Source
+from llm_workshop.curation.words import TITLES, reason_in_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import COLORS, new_figure
 from llm_workshop.settings import settings_from_command_line
@@ -66,7 +66,6 @@ report.table(known)
 
 # %%
 report.section("2. 깨진 것도 끝까지 읽는다")
-korean = {"not JSON": "JSON이 아님", "no text field": "본문 칸이 없음", "damaged": "압축이 깨짐", "undecodable": "인코딩을 모름"}
 rows = []
 with tempfile.TemporaryDirectory() as folder:
     box = Path(folder)
@@ -81,7 +80,7 @@ with tempfile.TemporaryDirectory() as folder:
         for item in Source(str(path)):
             (good if isinstance(item, Document) else broken).append(item)
         first = good[0].text if good else ""
-        reasons = ", ".join(f"{item.line}번째 줄: {korean.get(item.reason, item.reason)}" for item in broken[:2])
+        reasons = ", ".join(f"{item.line}번째 줄: {reason_in_korean(item.reason)}" for item in broken[:2])
         rows.append({"파일": path.name, "읽은 글": len(good), "따로 둔 것": len(broken), "까닭": reasons, "첫 글": first})
         print(f"{path.name:18} 글 {len(good):3}  따로 둔 것 {len(broken)}  {reasons}")
 report.table(rows, caption="파일 다섯 개를 읽은 결과")

@@ -33,6 +33,7 @@ from llm_workshop.curation.dedup.settings import NearSettings, dedup_settings
 from llm_workshop.curation.dedup.shingles import shingles
 from llm_workshop.curation.dedup.verify import jaccard
 from llm_workshop.curation.recipe import load_recipe
+from llm_workshop.curation.words import reason_in_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import COLORS, new_figure
 from llm_workshop.settings import settings_from_command_line
@@ -73,6 +74,9 @@ family = [
     "GPU가 없어도 이번 주 실습은 할 수 있어요. 노트북의 CPU면 넉넉합니다.",
 ]
 sets = shingles([fold(text) for text in family], "char", 5)
+for number, text in enumerate(family):
+    print(f"글 {number}: {text}")
+report.table([{"번호": number, "글": text} for number, text in enumerate(family)])
 rows = []
 for i, j in combinations(range(len(family)), 2):
     a, b = sets.unique(i), sets.unique(j)
@@ -164,12 +168,11 @@ print(f"0.4 이하인 쌍 {(truth <= 0.4).sum()}개 가운데 {met[truth <= 0.4]
 report.section("5. 말뭉치 전체에")
 card = json.loads((curated / "card.json").read_text(encoding="utf-8"))
 dropped, kept = card["dropped"], card["kept"]
-names = {"empty": "빈 글", "exact": "똑같은 글", "near": "비슷한 글", "contaminated": "평가 글과 겹침"}
 print(f"글 {card['documents']:,}편 → 학습 {kept['train']['documents']:,}편 + 평가 {kept['valid']['documents']:,}편")
 for rule, count in dropped.items():
-    print(f"  {names.get(rule, rule)}: {count:,}편")
+    print(f"  {reason_in_korean(rule)}: {count:,}편")
 facts = {"들어온 글": card["documents"], "학습용": kept["train"]["documents"], "평가용": kept["valid"]["documents"]}
-report.facts(facts | {f"지운 글: {names.get(rule, rule)}": count for rule, count in dropped.items()})
+report.facts(facts | {f"지운 글: {reason_in_korean(rule)}": count for rule, count in dropped.items()})
 for example in card["examples"][:4]:
     print(f"\n유사도 {example['similarity']}\n  지움: {' '.join(example['text'].split())[:90]}\n  남김: {' '.join(example['of_text'].split())[:90]}")
 if card["examples"]:
@@ -216,8 +219,13 @@ if wanted:
         "지운 글": len(gone),
         "정답에 없는 것": len(wrong),
     })  # fmt: skip
-    for name in wrong[:3]:
-        print(f"  정답에는 없지만 실제로 겹치는가? {name} ↔ {gone[name]}")
+    asked = {name for pair in ((name, gone[name]) for name in wrong[:3]) for name in pair}
+    bodies = {d.id: " ".join(d.text.split())[:140] for path in artifacts.path("clean").glob("clean-*.jsonl") for d in read_documents(path) if d.id in asked}
+    doubtful = [{"지운 글": bodies[name], "남긴 글": bodies.get(gone[name], gone[name])} for name in wrong[:3]]
+    for row in doubtful:
+        print(f"\n정답에는 없지만 실제로 겹치는가?\n  지움: {row['지운 글']}\n  남김: {row['남긴 글']}")
+    if doubtful:
+        report.table(doubtful, caption="정답에는 없지만 지운 글: 실제로 겹치는지 읽어 보세요")
 else:
     print("이 말뭉치에는 정답이 없습니다. 지운 글의 보기를 직접 읽어 보세요.")
     report.text("이 말뭉치에는 중복의 정답이 없습니다. 지운 글의 보기를 직접 읽어 보세요.")

@@ -29,12 +29,12 @@ from llm_workshop.corpora.loaders import find_files, read_rows
 from llm_workshop.corpora.sample import generate
 from llm_workshop.corpora.sample.noise import inject
 from llm_workshop.corpora.sample.noise.foreign import spam
-from llm_workshop.curation.measure import TITLES
 from llm_workshop.curation.models.store import obtain
 from llm_workshop.curation.models.training import train_spam
 from llm_workshop.curation.step import Drop
 from llm_workshop.curation.steps.hate import profanity_in
 from llm_workshop.curation.steps.quality import Perplexity, Spam
+from llm_workshop.curation.words import TITLES
 from llm_workshop.report import Report
 from llm_workshop.report.plots import COLORS, new_figure
 from llm_workshop.settings import settings_from_command_line
@@ -129,10 +129,10 @@ def odds(p: float) -> float:
 rows = []
 for number, word in enumerate(words):
     without = classifier.probabilities(" ".join(words[:number] + words[number + 1 :]))["spam"]
-    rows.append({"뺀 낱말": word, "스팸일 확률": round(without, 3), "줄어든 로그 승산": round(odds(whole) - odds(without), 2)})
+    rows.append({"뺀 낱말": word, "스팸일 확률": round(without, 3), "줄어든 로그 승산": round(odds(whole) - odds(without), 2) + 0.0})
 print(f"{advertisement}\n  스팸일 확률 {whole:.3f}")
 for row in sorted(rows, key=lambda row: -row["줄어든 로그 승산"]):
-    print(f"  {row['스팸일 확률']:.3f} (로그 승산 {-row['줄어든 로그 승산']:+.2f})  '{row['뺀 낱말']}' 없이")
+    print(f"  {row['스팸일 확률']:.3f} (로그 승산 {0.0 - row['줄어든 로그 승산']:+.2f})  '{row['뺀 낱말']}' 없이")
 report.text(f"`{advertisement}`: 스팸일 확률 {whole:.3f}").table(rows)
 
 # %% [markdown]
@@ -164,6 +164,7 @@ axes.plot(thresholds, [(unseen >= t).mean() for t in thresholds], "s-", color=CO
 everyday = np.concatenate(list(alarms.values()))
 axes.plot(thresholds, [(everyday >= t).mean() for t in thresholds], "^-", color=COLORS[2], label="스팸이 아닌 글")
 axes.axvline(Spam().threshold, color="gray", linestyle="--")
+axes.set_title("문턱에 따라 버린 비율")
 axes.set_xlabel("문턱 (점선은 규칙의 기본값)")
 axes.set_ylabel("버린 비율")
 axes.set_ylim(-0.03, 1.03)

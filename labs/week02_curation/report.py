@@ -19,14 +19,15 @@
 # %%
 import time
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.corpora.document import read_documents
 from llm_workshop.curation.card import add_data_card
-from llm_workshop.curation.curated import build_chain, removed_documents
+from llm_workshop.curation.curated import build_chain, removed_documents, removing_rules
 from llm_workshop.curation.curator import curate_python, kept_texts, run_curator
 from llm_workshop.curation.dedup.settings import NearSettings, dedup_settings
-from llm_workshop.curation.measure import TITLES, apply_steps, measure
+from llm_workshop.curation.measure import apply_steps, measure
 from llm_workshop.curation.recipe import load_recipe
+from llm_workshop.curation.words import TITLES, title_of, why
 from llm_workshop.report import Report
 from llm_workshop.report.plots import COLORS, new_figure
 from llm_workshop.settings import settings_from_command_line
@@ -54,7 +55,7 @@ documents = [document for path in raw for document in read_documents(path)]
 near = dedup_settings(recipe.dedup).near or NearSettings()
 graded = any(document.noise for document in documents)
 if graded:
-    result = measure(documents, recipe.steps, removed_documents(curated), near.threshold)
+    result = measure(documents, recipe.steps, removed_documents(curated), near.threshold, removed_by=removing_rules(curated))
     rows = [
         {"흠": TITLES[fault], "글": count, "고침": restored, "바르게 버림": dropped, "틀림": wrong, "재현율": recall, "정밀도": precision}
         for fault, count, restored, dropped, wrong, recall, precision in result.rows()
@@ -77,13 +78,20 @@ else:
 report.section("2. 무엇을 틀렸나")
 if graded:
     problems = {"left": "손대지 않음", "changed": "잘못 고침", "lost": "고칠 수 있는데 버림", "dropped": "멀쩡한데 버림"}
+
+    def came_out(miss) -> str:
+        """나온 글, 또는 버린 까닭."""
+        if miss.taken_for:
+            return f"같은 글로 보고 남긴 글: {miss.got[:60]}"
+        return f"버림: {why(miss.drop.reason, miss.drop.detail)}" if miss.drop else miss.got[:60]
+
     shown = [
-        {"흠": TITLES.get(miss.fault, "흠 없는 글"), "무엇이": problems.get(miss.problem, miss.problem), "규칙": ", ".join(miss.rules) or "–",
-         "바라던 글": "(버려야 함)" if miss.expected == "(nothing)" else miss.expected[:60], "나온 글": miss.got[:60]}
+        {"흠": TITLES.get(miss.fault, "흠 없는 글"), "무엇이": problems.get(miss.problem, miss.problem),
+         "규칙": ", ".join(map(title_of, miss.rules)) or "–", "바라던 글": miss.expected[:60] or "(버려야 함)", "나온 글": came_out(miss)}
         for miss in result.misses[:24]
     ]  # fmt: skip
     for row in shown[:12]:
-        print(f"[{row['흠']}] {row['무엇이']} ({row['규칙']})\n   바라던 글: {row['바라던 글']!r}\n   나온 글:   {row['나온 글']!r}")
+        print(f"[{row['흠']}] {row['무엇이']} ({row['규칙']})\n   바라던 글: {row['바라던 글']}\n   나온 글:   {row['나온 글']}")
     if shown:
         report.table(shown)
     else:
@@ -166,7 +174,7 @@ report.section("5. 이어서 3주차로")
 metrics = artifacts.read_manifest("curated")["metrics"]
 kept = {name: part["documents"] for name, part in metrics["kept"].items()}
 print(f"학습용 {kept['train']:,}편, 평가용 {kept['valid']:,}편: {curated}")
-report.facts({"다듬은 말뭉치": f"학습용 {kept['train']:,}편, 평가용 {kept['valid']:,}편", "이어 쓰기": 'make week3-tokenizer ARGS="corpus.curated=true"'})
+report.facts({"다듬은 말뭉치": f"학습용 {kept['train']:,}편, 평가용 {kept['valid']:,}편", "이어 쓰기": make_command(settings, "week3-tokenizer", args="corpus.curated=true")})
 report.save()
 
 # %% [markdown]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.curation.facts import LENGTH_EDGES
 from llm_workshop.curation.pipeline import read_card
-from llm_workshop.curation.steps import steps_by_name
+from llm_workshop.curation.words import detail_in_korean, reason_in_korean, tag_in_korean, title_of
 from llm_workshop.report import Report
 
 if TYPE_CHECKING:
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 #: Samples of each rule that the page shows, and characters of a sample.
 SHOWN, SAMPLE = 2, 150
 REASONS_SHOWN = 3
-#: Why a document was not read or was removed by deduplication, for people; another reason is shown as it is.
-_WHY = {
-    "not JSON": "JSON이 아님", "no text field": "본문 칸이 없음", "damaged": "압축이 깨짐", "undecodable": "인코딩을 모름",
-    "no JSON object": "JSON 객체가 아님", "text is no string": "본문이 글이 아님", "too long": "너무 긺", "unreadable": "열 수 없음",
-    "empty file": "빈 파일", "binary": "글 파일이 아님", "binary file": "글 파일이 아님", "columns": "칸의 수가 다름",
-    "quotation mark not closed": "따옴표가 닫히지 않음", "no CSV": "CSV가 아님",
-    "empty": "빈 글", "exact": "똑같은 글", "near": "비슷한 글", "contaminated": "평가 글과 겹침",
-}  # fmt: skip
 
 
 def add_data_card(report: Report, artifacts: Artifacts) -> Report:
@@ -33,7 +25,7 @@ def add_data_card(report: Report, artifacts: Artifacts) -> Report:
     card, raw = read_card(artifacts), artifacts.read_manifest("raw")["metrics"]
     report.facts(_overview(card, raw, _curated(artifacts)))
     if raw["broken"]:
-        reasons = [(_WHY.get(reason, reason), number) for reason, number in sorted(raw["broken_reasons"].items(), key=lambda row: -row[1])]
+        reasons = [(reason_in_korean(reason), number) for reason, number in sorted(raw["broken_reasons"].items(), key=lambda row: -row[1])]
         report.table(reasons, ["읽지 못한 까닭", "건"], "raw/quarantine.jsonl에 파일과 줄이 있습니다")
     report.table(rule_rows(card), caption="규칙이 한 일 (차례대로)")
     report.figure(rules_plot(card), "rules", "규칙마다 버린 글과 고친 글, 글 하나에 걸린 시간")
@@ -53,7 +45,7 @@ def rule_rows(card: Mapping[str, Any]) -> list[dict[str, Any]]:
         more = f" 외 {len(reasons) - REASONS_SHOWN}가지" if len(reasons) > REASONS_SHOWN else ""
         rows.append({
             "규칙": title_of(rule["name"]), "이름": rule["name"], "본 글": rule["seen"], "고친 글": rule["changed"], "버린 글": rule["dropped"],
-            "버린 까닭": ", ".join(f"{reason} {number:,}" for reason, number in reasons[:REASONS_SHOWN]) + more or "–",
+            "버린 까닭": ", ".join(f"{reason_in_korean(reason)} {number:,}" for reason, number in reasons[:REASONS_SHOWN]) + more or "–",
             "지운 글자": rule["characters_removed"], "µs/글": round(1e6 * spent["seconds"] / max(1, rule["seen"]), 1),
         })  # fmt: skip
     return rows
@@ -64,21 +56,15 @@ def tag_rows(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, counts in card["tags"].items():
         often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         more = f" 외 {len(often) - 8}가지" if len(often) > 8 else ""
-        rows.append({"꼬리표": name, "값과 수": ", ".join(f"{value} {number:,}" for value, number in often[:8]) + more})
+        rows.append({"꼬리표": tag_in_korean(name), "값과 수": ", ".join(f"{tag_in_korean(value)} {number:,}" for value, number in often[:8]) + more})
     return rows
-
-
-def title_of(rule: str) -> str:
-    """The Korean title of a rule; its name where it is no rule of ours."""
-    step = steps_by_name().get(rule)
-    return step.title if step else rule
 
 
 def rules_plot(card: Mapping[str, Any]) -> Figure:
     """Three lists of bars, a row a rule: texts dropped, texts changed, microseconds a text."""
     from llm_workshop.report.plots import COLORS, new_figure
 
-    rules, names = card["rules"], [rule["name"] for rule in card["rules"]]
+    rules, names = card["rules"], [title_of(rule["name"]) for rule in card["rules"]]
     height = 0.8 + 0.26 * max(3, len(rules))
     figure, (dropped, changed, time) = new_figure(1, 3, width=3.9, height=height)
     _bars(dropped, names, [rule["dropped"] for rule in rules], "버린 글", "글", COLORS[1])
@@ -146,7 +132,7 @@ def _overview(card: Mapping[str, Any], raw: Mapping[str, Any], curated: Mapping[
     }  # fmt: skip
     if curated:
         gone = {rule: number for rule, number in curated["dropped"].items() if number}
-        facts["중복으로 지운 글"] = ", ".join(f"{_WHY.get(rule, rule)} {number:,}" for rule, number in gone.items()) or "없음"
+        facts["중복으로 지운 글"] = ", ".join(f"{reason_in_korean(rule)} {number:,}" for rule, number in gone.items()) or "없음"
         facts["학습용 / 평가용 글"] = f"{curated['kept']['train']['documents']:,} / {curated['kept']['valid']['documents']:,}"
     return facts
 
@@ -168,7 +154,7 @@ def _add_samples(report: Report, rule: Mapping[str, Any]) -> None:
         rows = [{"앞": _visible(sample["before"]), "뒤": _visible(sample["after"])} for sample in rule["changes"][:SHOWN]]
         report.table(rows, caption="고친 글의 보기 (달라지기 시작한 곳 둘레)")
     if rule["drops"]:
-        rows = [{"까닭": sample["reason"], "자세히": sample["detail"], "글": _visible(sample["start"])} for sample in rule["drops"][:SHOWN]]
+        rows = [{"까닭": reason_in_korean(sample["reason"]), "자세히": detail_in_korean(sample["detail"]), "글": _visible(sample["start"])} for sample in rule["drops"][:SHOWN]]
         report.table(rows, caption="버린 글의 보기")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.curation.dedup.pipeline import deduplicate
@@ -50,6 +51,14 @@ def build_chain(artifacts: Artifacts) -> Path:
 
 def removed_documents(curated: Path) -> dict[str, str]:
     """Id of each document that deduplication removed -> id of the one that stayed ("" where a rule names none)."""
+    return {record["id"]: record["of"] or "" for record in _removals(curated)}
+
+
+def removing_rules(curated: Path) -> dict[str, str]:
+    """Id of each document that deduplication removed -> the rule that did (exact, near, contaminated, empty)."""
+    return {record["id"]: record["rule"] for record in _removals(curated)}
+
+
+def _removals(curated: Path) -> list[dict[str, Any]]:
     with open(curated / "duplicates.jsonl", encoding="utf-8") as stream:
-        records = [json.loads(line) for line in stream]
-    return {record["id"]: record["of"] or "" for record in records}
+        return [json.loads(line) for line in stream]

@@ -12,22 +12,17 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llm_workshop.corpora.document import Document
 from llm_workshop.corpora.sample.noise import NOISE_TYPES
+from llm_workshop.curation.scores import Measurement, Miss, Score
 from llm_workshop.curation.step import Drop, Step
 from llm_workshop.curation.truth import expected_texts, may_be_dropped, same_text
 from llm_workshop.errors import exit_code_of, install_one_line_errors
 
 DUPLICATES = ("exact_duplicate", "near_duplicate")
-#: Titles of the faults in the tables of a report.
-TITLES = {
-    "html": "HTML 찌꺼기", "boilerplate": "메뉴·저작권 문구", "mojibake": "깨진 글자", "personal_data": "개인정보", "jamo_repetition": "자모 반복",
-    "broken_spacing": "무너진 띄어쓰기", "truncated": "잘린 글", "nfd": "풀어쓴 한글(NFD)", "zero_width": "보이지 않는 글자",
-    "exact_duplicate": "똑같은 글", "near_duplicate": "비슷한 글", "spam": "스팸", "other_language": "다른 언어", "gibberish": "의미 없는 글",
-}  # fmt: skip
 _DETAILS = ("style", "topic", "language", "read_as")  # what a label says about how the fault was made
 
 
@@ -56,91 +51,13 @@ def apply_steps(steps: Sequence[Step], text: str) -> Outcome:
     return Outcome(text, tuple(changed), tags)
 
 
-@dataclass
-class Score:
-    """Counts of one fault. ``wrong`` sorts what is not right: left, changed, lost (dropped although it could be repaired)."""
-
-    documents: int = 0
-    restored: int = 0
-    dropped: int = 0  # rightly
-    acted: int = 0
-    false_alarms: float = 0.0
-    wrong: Counter = field(default_factory=Counter)
-    parts: dict[str, list[int]] = field(default_factory=dict)  # how it was made -> [documents, right]
-
-    @property
-    def right(self) -> int:
-        return self.restored + self.dropped
-
-    @property
-    def recall(self) -> float:
-        return self.right / self.documents if self.documents else float("nan")
-
-    @property
-    def precision(self) -> float:
-        return self.acted / (self.acted + self.false_alarms) if self.acted else float("nan")
-
-
-@dataclass(frozen=True)
-class Miss:
-    """One document that came out wrong: what stood there, what should, what came out, around the first difference."""
-
-    id: str
-    fault: str
-    problem: str
-    rules: tuple[str, ...]
-    expected: str
-    got: str
-
-
-@dataclass
-class Measurement:
-    """Scores by fault; ``clean`` counts kept, changed and dropped clean documents, ``rules`` acts by rule and fault."""
-
-    faults: dict[str, Score] = field(default_factory=dict)
-    clean: Counter = field(default_factory=Counter)
-    rules: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
-    misses: list[Miss] = field(default_factory=list)
-
-    @property
-    def clean_kept(self) -> float:
-        total = self.clean.total()
-        return self.clean["kept"] / total if total else float("nan")
-
-    def as_values(self) -> dict[str, Any]:
-        """Plain values for a card or a report."""
-        faults = {
-            name: {
-                "documents": s.documents, "restored": s.restored, "dropped": s.dropped, "wrong": dict(s.wrong),
-                "recall": round(s.recall, 4), "precision": None if s.acted == 0 else round(s.precision, 4), "parts": s.parts,
-            }
-            for name, s in self.faults.items()
-        }  # fmt: skip
-        return {
-            "clean": {**self.clean, "kept_share": round(self.clean_kept, 5) if self.clean else None},
-            "faults": faults,
-            "rules": {name: dict(counts) for name, counts in self.rules.items()},
-            "misses": [vars(miss) for miss in self.misses],
-        }
-
-    def rows(self) -> list[tuple[str, int, int, int, int, str, str]]:
-        """(fault, documents, restored, rightly dropped, wrong, recall, precision) for a table."""
-
-        def share(value: float) -> str:
-            return "-" if value != value else f"{value:.4f}"
-
-        return [
-            (name, s.documents, s.restored, s.dropped, s.documents - s.right, share(s.recall), share(s.precision))
-            for name, s in self.faults.items()
-        ]
-
-
 def measure(
     documents: Iterable[Document],
     steps: Sequence[Step],
     removed: Mapping[str, str] | None = None,
     near_threshold: float = 0.8,
     examples: int = 5,
+    removed_by: Mapping[str, str] | None = None,
 ) -> Measurement:
     """Grade rules, and a deduplication after them, on documents whose truth is known.
 
@@ -151,23 +68,28 @@ def measure(
             not graded (rules alone cannot know them).
         near_threshold: a near duplicate whose label says a lower similarity need not be found.
         examples: how many misses are kept for each fault and problem.
+        removed_by: id of each document that deduplication removed -> the rule (exact, near), so that each answers for
+            its own false alarms; None: all are one rule, "dedup".
     """
     for step in steps:
         step.start()
     result, shown = Measurement(), Counter()
     groups: dict[str, list[tuple[Document, bool]]] = defaultdict(list)  # original -> (document, is it still there)
     origins: dict[str, str] = {}
+    stayed = dict.fromkeys((removed or {}).values(), "")  # id of a document that another was taken for -> its text
 
-    def note(document: Document, fault: str, problem: str, rules: tuple[str, ...], expected: str, got: str) -> None:
+    def note(document: Document, fault: str, problem: str, rules: tuple[str, ...], expected: str, got: str, **why: Any) -> None:
         shown[fault, problem] += 1
         if shown[fault, problem] <= examples:
-            result.misses.append(Miss(document.id, fault, problem, rules, *_around_difference(expected, got)))
+            result.misses.append(Miss(document.id, fault, problem, rules, *_around_difference(expected, got), **why))
 
     for document in documents:
         label = document.noise[0] if document.noise else {"type": "clean"}
         fault = label["type"]
         outcome = apply_steps(steps, document.text)
         if removed is not None:
+            if document.id in stayed:
+                stayed[document.id] = outcome.text or document.text
             origins[document.id] = label.get("of", document.id)
             if fault != "near_duplicate" or label["similarity"] >= near_threshold:
                 there = outcome.text is not None and document.id not in removed
@@ -181,15 +103,15 @@ def measure(
             state = "dropped" if outcome.text is None else "changed" if acted else "kept"
             result.clean[state] += 1
             if acted:
-                note(document, "clean", state, acted, document.text, outcome.text or f"({outcome.drop})")
+                note(document, "clean", state, acted, document.text, outcome.text or "", drop=outcome.drop)
             continue
         score = result.faults.setdefault(fault, Score())
         problem = _grade(document, label, outcome, score)
         score.acted += bool(acted)
         if problem:
-            note(document, fault, problem, acted, (expected_texts(document) or ("(nothing)",))[0], outcome.text or f"({outcome.drop})")
+            note(document, fault, problem, acted, (expected_texts(document) or ("",))[0], outcome.text or "", drop=outcome.drop)
     if removed is not None:
-        _grade_duplicates(result, groups, removed, origins, note)
+        _grade_duplicates(result, groups, _Removals(removed, removed_by or {}, origins, stayed), note)
     _share_out_false_alarms(result)
     result.faults = {name: result.faults[name] for name in NOISE_TYPES if name in result.faults}
     return result
@@ -224,37 +146,54 @@ def _grade(document: Document, label: Mapping[str, Any], outcome: Outcome, score
     return problem
 
 
-def _grade_duplicates(result: Measurement, groups, removed: Mapping[str, str], origins: Mapping[str, str], note) -> None:
+@dataclass(frozen=True)
+class _Removals:
+    """What deduplication removed: id -> the id that stayed, id -> rule, id -> origin, id that stayed -> its text."""
+
+    of: Mapping[str, str]
+    rules: Mapping[str, str]
+    origins: Mapping[str, str]
+    texts: Mapping[str, str]
+
+    def rule(self, name: str) -> str:
+        return self.rules.get(name, "dedup")
+
+
+def _grade_duplicates(result: Measurement, groups, removals: _Removals, note) -> None:
     """Of each group one document may stay; a removal in favour of a text of another origin is a false alarm."""
     for group in groups.values():
         stayed = [document for document, there in group if there]
         # the one that stays for good is the original, else the first of the duplicates
         stayed.sort(key=lambda document: bool(document.noise and document.noise[0]["type"] in DUPLICATES))
         extra = {document.id for document in stayed[1:]}
+        gone = [document.id for document, _ in group if document.id in removals.of]
         for document, _ in group:
             if not document.noise or document.noise[0]["type"] not in DUPLICATES:
                 continue
-            score = result.faults.setdefault(document.noise[0]["type"], Score())
+            fault = document.noise[0]["type"]
+            score = result.faults.setdefault(fault, Score())
             score.documents += 1
             if document.id in extra:
                 score.wrong["left"] += 1
-                note(document, document.noise[0]["type"], "left", (), "(nothing)", document.text)
+                note(document, fault, "left", (), "", document.text)
             else:
                 score.dropped += 1
                 score.acted += 1
-                result.rules["dedup"][document.noise[0]["type"]] += 1
+                # one that stayed instead of its original is to the credit of the rule that removed the original
+                for name in ([document.id] if document.id in removals.of else gone)[:1]:
+                    result.rules[removals.rule(name)][fault] += 1
             part = score.parts.setdefault("all", [0, 0])
             part[0] += 1
             part[1] += document.id not in extra
-    for group in groups.values():
-        for document, _ in group:
-            kept = removed.get(document.id)
-            if kept is not None and origins.get(kept, kept) != origins[document.id]:
-                result.rules["dedup"]["clean"] += 1
-                if not document.noise:
-                    result.clean["kept"] -= 1
-                    result.clean["dropped"] += 1
-                note(document, "clean", "dropped", ("dedup",), document.text, f"(taken for {kept})")
+    for document, _ in (each for group in groups.values() for each in group):
+        kept = removals.of.get(document.id)
+        if kept is not None and removals.origins.get(kept, kept) != removals.origins[document.id]:
+            rule = removals.rule(document.id)
+            result.rules[rule]["clean"] += 1
+            if not document.noise:
+                result.clean["kept"] -= 1
+                result.clean["dropped"] += 1
+            note(document, "clean", "dropped", (rule,), document.text, removals.texts.get(kept, ""), taken_for=kept)
 
 
 def _share_out_false_alarms(result: Measurement) -> None:
@@ -295,7 +234,9 @@ def _print_scores(options: argparse.Namespace) -> int:
         print(f"{fault:<16}{count:>10}{restored:>10}{dropped:>9}{wrong:>7}{recall:>9}{precision:>10}")
     print(f"clean: {dict(result.clean)}, {result.clean_kept:.4f} as they were")
     for miss in result.misses:
-        print(f"\n{miss.fault} {miss.problem} {miss.id} by {', '.join(miss.rules) or 'no rule'}\n  - {miss.expected!r}\n  + {miss.got!r}")
+        print(f"\n{miss.fault} {miss.problem} {miss.id} by {', '.join(miss.rules) or 'no rule'}")
+        why = f"(dropped: {miss.drop.reason} {miss.drop.detail})" if miss.drop else f"(taken for {miss.taken_for}) " if miss.taken_for else ""
+        print(f"  - {miss.expected!r}" if miss.expected else "  - (nothing)", f"  + {why}{miss.got!r}" if miss.got else f"  + {why}", sep="\n")
     return 0
 
 

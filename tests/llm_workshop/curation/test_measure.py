@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import Any, ClassVar
 
@@ -115,6 +116,19 @@ def test_a_removal_in_favour_of_another_text_is_a_false_alarm():
     assert dict(result.clean) == {"kept": 1, "dropped": 1}
     assert result.faults["exact_duplicate"].precision == 0.5
     assert [(m.id, m.problem, m.rules) for m in result.misses] == [("c2", "dropped", ("dedup",))]
+    assert (result.misses[0].taken_for, result.misses[0].got, result.misses[0].expected) == ("c1", "같은 글", "다른 글")
+    assert json.loads(json.dumps(result.as_values()))["misses"][0]["taken_for"] == "c1"
+
+
+def test_each_rule_of_the_deduplication_answers_for_its_own_false_alarms():
+    documents = [clean(1, "같은 글"), duplicate(1, "c1"), duplicate(2, "c1", "near_duplicate", similarity=0.9), clean(2, "다른 글")]
+    removed = {"d1": "c1", "d2": "c1", "c2": "c1"}
+    result = measure(documents, [], removed, removed_by={"d1": "exact", "d2": "near", "c2": "near"})
+    assert result.faults["exact_duplicate"].precision == 1 and result.faults["near_duplicate"].precision == 0.5
+    assert dict(result.rules["exact"]) == {"exact_duplicate": 1} and dict(result.rules["near"]) == {"near_duplicate": 1, "clean": 1}
+    # the original went instead of its copy: to the credit of the rule that removed it
+    other = measure(documents[:2], [], {"c1": "d1"}, removed_by={"c1": "exact"})
+    assert dict(other.rules["exact"]) == {"exact_duplicate": 1}
 
 
 def test_a_near_duplicate_below_the_threshold_need_not_be_found():
