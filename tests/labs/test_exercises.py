@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import inspect
 import re
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from support.exercise_proof import constants, mutants, prove
 
 from llm_workshop.learning.exercises import exercises_of
+from llm_workshop.learning.solution import source_of
 from llm_workshop.learning.submission import load_submission
 
 LABS = sorted((Path(__file__).resolve().parents[2] / "labs").glob("*/exercises.py"))
@@ -65,6 +68,17 @@ def test_every_test_has_a_hint_in_korean(lab):
     for each in exercises_of(lab):
         for test, hint in each.hints.items():
             assert HANGUL.search(hint), f"{test} has no Korean hint"
+
+
+def test_a_solution_that_is_shown_names_nothing_unexplained(lab):
+    names = {each.name for each in exercises_of(lab)}
+    for name in names:
+        nodes = list(ast.walk(ast.parse(source_of(lab / "solutions.py", name, names))))
+        used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        known = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        known |= {node.arg for node in nodes if isinstance(node, ast.arg)} | {getattr(node, "name", None) for node in nodes}
+        known |= {(alias.asname or alias.name).split(".")[0] for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+        assert used <= known | names | set(dir(builtins)), f"{name}: {used - known - names - set(dir(builtins))}"
 
 
 def _signatures(thing) -> dict[str, str]:

@@ -93,7 +93,8 @@ CSS = f"""
   --accent-soft: #eef2fe; --code: #f4f4f0; --good: #1a7f63; --bad: #b64a16; --mine: #e9eefc; --warn: #9a4b00; --warn-soft: #fdf3e4; }}
 .dark {{ --paper: #14161b; --card: #1b1e25; --ink: #e4e6eb; --soft: #9aa2b1; --line: #2c313b; --accent: #8ea8ff; --on-accent: #10131c;
   --accent-soft: #222a44; --code: #232730; --good: #4fc3a1; --bad: #f0945f; --mine: #26304f; --warn: #f0b35e; --warn-soft: #33291a; }}
-.gradio-container {{ max-width: 52rem !important; margin: 0 auto !important; word-break: keep-all; overflow-wrap: anywhere; }}
+.gradio-container {{ width: 100% !important; max-width: 52rem !important; margin: 0 auto !important; word-break: keep-all; overflow-wrap: anywhere; }}
+.gradio-container:not(:has(#question .number)) #buttons {{ display: none; }}
 .masthead h1 {{ font-size: 1.4rem; font-weight: 700; margin: .6rem 0 0; color: var(--ink); }}
 .masthead p, .how, .more, .number {{ color: var(--soft); font-size: .9rem; }}
 .prose {{ color: var(--ink); font-size: 1rem; line-height: 1.75; }}

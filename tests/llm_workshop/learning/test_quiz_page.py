@@ -130,7 +130,7 @@ def test_a_quiz_in_the_browser(tab, store):
     tab.wait_for_selector(".verdict .good")
     tab.click("#places label:nth-child(4)")
     tab.wait_for_function("document.querySelector('#question .number').innerText.startsWith('4 /')")
-    assert tab.inner_text("#verdict") == ""
+    tab.wait_for_function("document.querySelector('#verdict').innerText === ''")
     tab.fill("#line input, #line textarea", "7")
     tab.press("#line input, #line textarea", "Enter")
     tab.wait_for_selector(".verdict .good")
