@@ -25,7 +25,7 @@ import time
 
 import torch
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.export.checkpoint import quiet
 from llm_workshop.orientation.first_model import find_first_model
 from llm_workshop.orientation.hub import look_for_hub_model
@@ -70,6 +70,8 @@ report.text(f"쓴 모델은 **{first.origin}**입니다.").table(rows)
 #
 # `pipeline("text-generation", model=…)`은 폴더(또는 허브의 이름)를 받아 토크나이저와 모델을 함께 올립니다.
 # 부르면 글을 이어 씁니다. `do_sample=False`는 늘 가장 그럴듯한 토큰만 고르라는 뜻이라, 몇 번을 불러도 같은 글이 나옵니다.
+#
+# 글자 하나는 바이트 셋이고, 토큰은 그 일부일 수 있습니다. 모델이 글자를 맺지 못한 채 멈추거나 엉뚱하게 이은 자리는 ▯로 보입니다.
 #
 # 작은 모델의 글은 엉성합니다. 문법은 어렴풋이 맞는데 뜻이 이어지지 않고, 늘 1등만 고르면 같은 말을 되풀이하기 쉽습니다. 그 엉성함이 **크기와 데이터의 부족**에서 온다는 것을
 # 이 과정 내내 확인하게 됩니다.
@@ -142,6 +144,7 @@ report.table([{"쓴 코드": name, "파이프라인과 같은 글인가": row ==
 #
 # $$ p_i = \frac{e^{z_i/\tau}}{\sum_j e^{z_j/\tau}} $$
 #
+# 글자 조각인 토큰은 `0xEC`처럼 바이트를 십육진수로 적고, 앞의 `_`는 공백입니다. `_0xEC`는 공백과 한글 글자의 첫 바이트입니다.
 # $\tau$가 작으면 1등에게 몰리고, 크면 고르게 퍼집니다. 0은 나눌 수 없으니 "늘 1등"으로 약속합니다.
 
 # %%
@@ -155,7 +158,7 @@ entropy = -(torch.log_softmax(logits, -1).exp() * torch.log_softmax(logits, -1))
 print(f"{prompt!r} 다음: " + ", ".join(f"{label} {p:.2f}" for label, p in zip(labels[:5], bars["온도 1.0"])))
 print(f"확률의 엔트로피 {entropy:.2f} nat = 고르게 헷갈리는 후보 {math.exp(entropy):.1f}개꼴 (어휘는 {len(logits):,}개)")
 figure = probability_bars(labels, bars, f"'{prompt}' 다음 토큰의 확률 (10등까지)")
-report.figure(figure, "next-token", "온도가 낮을수록 1등에게 몰립니다. _는 앞의 공백입니다")
+report.figure(figure, "next-token", "온도가 낮을수록 1등에게 몰립니다. _는 앞의 공백, 0x…는 글자가 되다 만 바이트입니다")
 for temperature in (0.7, 1.5):
     texts = []
     for seed in (1, 2):
@@ -215,7 +218,8 @@ report.figure(figure, "induction", "문맥에서 베끼는 능력이 생기는 �
 # %%
 report.section("6. 같은 코드, 허브의 모델")
 if settings.hello.hub_model is None:
-    print('허브의 모델을 고르지 않았습니다. 해 보려면: make week1-hello ARGS="hello.hub_model=Qwen/Qwen3-0.6B-Base"')
+    command = make_command(settings, "week1-hello", args="hello.hub_model=Qwen/Qwen3-0.6B-Base")
+    print(f"허브의 모델을 고르지 않았습니다. 해 보려면: {command}")
 else:
     hub = look_for_hub_model(settings.hello.hub_model)
     print(f"{hub.name}: {hub.reason}")

@@ -21,7 +21,7 @@
 
 # %%
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.orientation.chain import KOREAN, chain_rows, read_chain
+from llm_workshop.orientation.chain import KOREAN, chain_rows, human_bytes, read_chain
 from llm_workshop.orientation.costs import (
     CONTEXT,
     GPUS,
@@ -57,7 +57,7 @@ report = Report(artifacts, "week01-lifecycle", "1주차: LLM의 생애")
 report.section("1. 사슬: 지금 무엇이 있나")
 links = read_chain(artifacts)
 for link in links:
-    facts = f"{link.n_bytes / 1e6:8.1f} MB {link.seconds:9.1f}초  지문 {link.digest[:12]}" if link.digest else f"→ {link.target}"
+    facts = f"{human_bytes(link.n_bytes):>10} {link.seconds:9.1f}초  지문 {link.digest[:12]}" if link.digest else f"→ {link.target}"
     print(f"  {KOREAN[link.state]:8} {link.stage:11} {facts}")
     if link.problem:
         print(f"      {link.problem}")
@@ -92,7 +92,7 @@ for row in memory:
     table.append({"모델": row["name"]} | {key: round(value / 1e9, 2) for key, value in needs.items()}
                  | {"추론할 수 있는 GPU": smallest_gpu(needs["추론 bfloat16"]), "학습할 수 있는 GPU": smallest_gpu(needs["전체 학습"])})  # fmt: skip
     print(f"  {row['name']:14} {row['parameters']:>14,}개: " + ", ".join(f"{key} {value / 1e9:.2f} GB" for key, value in needs.items()))
-report.table(table, caption=f"GB. 문맥 {CONTEXT:,}, 배치 1. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
+report.table(table, caption=f"GB. 문맥 {CONTEXT:,}(GPT-2는 1,024), 배치 1, 추론은 KV 캐시까지. 10 %는 비워 두고 들어가는지 보았습니다. 여러 장이면 고르게 나뉜다고 쳤습니다")
 figure = memory_plot(memory, {gpu: device_named(gpu).memory_bytes for gpu in GPUS})
 report.figure(figure, "memory", "파라미터 수에 따른 메모리 (두 축 모두 로그)")
 

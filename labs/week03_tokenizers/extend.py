@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.pipeline import build_corpus
 from llm_workshop.pipeline.tokenizer import training_texts
 from llm_workshop.report import Report
@@ -34,6 +34,7 @@ from llm_workshop.settings import settings_from_command_line
 from llm_workshop.tokenization import compression, is_text, our_peer, show_pieces
 from llm_workshop.tokenization.contenders import gpt2_tokenizer
 from llm_workshop.tokenization.extension import (
+    STARTS,
     Reading,
     adapt_all,
     base_model,
@@ -77,13 +78,14 @@ def lines_of(split: str, n_bytes: float) -> list[str]:
 lines = {"train": lines_of("train", extend.megabytes * 1e6), "valid": lines_of("valid", compare.valid_kilobytes * 1e3)}
 gpt2 = gpt2_tokenizer()
 if gpt2:
-    old, old_name = gpt2.shrink(min(extend.base_vocab_size, gpt2.vocab_size)), "GPT-2"
+    old = gpt2.shrink(min(extend.base_vocab_size, gpt2.vocab_size))
+    old_name = "GPT-2" if old.vocab_size == gpt2.vocab_size else f"GPT-2의 앞 {old.vocab_size:,}개"
 else:
     old, old_name = ByteLevelBPE.train(lines["train"], 320, [END_OF_TEXT], pattern="gpt2", normalization=None), "한국어를 조금만 배운 BPE"
     print("GPT-2의 encoder.json과 vocab.bpe가 없어(data/gpt2_bpe/) 우리 토크나이저의 앞부분으로 대신합니다")
 before = compression(our_peer("", old), lines["valid"])
 used = used_share(old, lines["valid"])
-print(f"{old_name} 어휘 {old.vocab_size:,}: 어절당 {before['tokens_per_word']:.2f}토큰, 글자 조각 {before['broken_share']:.0%}")
+print(f"{old_name} (어휘 {old.vocab_size:,}): 어절당 {before['tokens_per_word']:.2f}토큰, 글자 조각 {before['broken_share']:.0%}")
 print(f"검증 글이 쓰는 토큰은 {used['used']:,}개, 어휘의 {used['used'] / used['vocab_size']:.1%}")
 print("예:", show_pieces(old.pieces("나는 밥을 먹었다.")))
 
@@ -166,6 +168,18 @@ for name, points in curves.items():
     rows.append({"시작": name, "0스텝": round(points[0][1], 3), f"{points[1][0]}스텝": round(points[1][1], 3), f"{points[-1][0]}스텝": round(points[-1][1], 3)})
     print(f"{name:18}", "  ".join(f"{step}:{bits:.3f}" for step, bits in points))
 report.table(rows, caption="검증 비트/바이트")
+best, random_start = curves[STARTS["pieces"]][-1][1], curves[STARTS["random"]][-1][1]
+if random_start < best + 0.05:
+    if settings.scale == "smoke":
+        larger = make_command(settings.model_copy(update={"scale": "laptop"}), "week3-extend")
+    else:
+        larger = make_command(settings, "week3-extend", args=f"extend_tokenizer.megabytes={4 * extend.megabytes:g}")
+    why = (
+        f"무작위({random_start:.3f})가 옛 조각들의 평균({best:.3f})보다 뚜렷이 나쁘지 않습니다. 바탕 모델이 {base_curve[-1][0]}스텝밖에 배우지 "
+        f"못해(검증 비트/바이트 {base_curve[-1][1]:.2f}) 옛 조각의 행에 물려줄 것이 적기 때문입니다. 더 배운 바탕에서 견주려면: {larger}"
+    )
+    print(why)
+    report.text(why)
 report.figure(extension_plot(curves), "adapt", "토큰을 더한 뒤 이어서 학습할 때의 검증 비트/바이트")
 
 # %% [markdown]

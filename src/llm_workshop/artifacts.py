@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -152,9 +153,24 @@ class Artifacts:
         return settings_digest([used, {name: self.content_digest(name) for name in inputs}])
 
     def _command(self, stage: str) -> str:
-        settings = self.settings
-        dials = f" SCALE={settings.scale}" + ("" if settings.data == ("sample",) else f" DATA={','.join(settings.data)}")
-        return MAKE_TARGETS.get(stage, "make demo") + dials
+        return make_command(self.settings, MAKE_TARGETS.get(stage, "make demo"))
+
+
+def make_command(settings: Settings, target: str, args: str = "") -> str:
+    """What a person types to run ``target`` for the same run: SCALE, DATA and SEED where they are not the defaults.
+
+    ``target`` is a word (``week3-tokenizer``) or begins with ``make``; ``args`` are settings for ARGS.
+    """
+    words = [target if target.startswith("make ") else f"make {target}"]
+    if settings.scale != "laptop":
+        words.append(f"SCALE={settings.scale}")
+    if settings.data != ("sample",):
+        words.append(f"DATA={shlex.quote(','.join(settings.data))}")
+    if settings.seed:
+        words.append(f"SEED={settings.seed}")
+    if args:
+        words.append(f'ARGS="{args}"')
+    return " ".join(words)
 
 
 def git_commit() -> str | None:

@@ -360,6 +360,7 @@ def settings_from_command_line(
     Also switches to one-line errors for the rest of the program and prints what was derived or set by hand, of the
     sections and settings that the script ``uses`` (as in ``describe``).
     """
+    from llm_workshop.corpora.loaders import check_names
     from llm_workshop.errors import install_one_line_errors
 
     install_one_line_errors()
@@ -374,6 +375,7 @@ def settings_from_command_line(
     if arguments.force:
         os.environ["FORCE"] = "1"
     settings = load_settings(arguments.scale, arguments.data, arguments.seed, arguments.overrides)
+    check_names(settings.data)  # now, and not when the first section that reads it is reached
     if not quiet:
         print("\n".join(describe(settings, uses)), flush=True)
     return settings

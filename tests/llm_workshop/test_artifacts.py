@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.settings import load_settings
 
 
@@ -73,6 +73,13 @@ def test_missing_and_damaged_stages_name_the_command(artifacts):
 def test_command_in_errors_repeats_the_data(tmp_path):
     with pytest.raises(ValueError, match="SCALE=smoke DATA=sample,nsmc"):
         Artifacts(load_settings("smoke", "sample,nsmc"), tmp_path).require("base-model")
+
+
+def test_commands_tell_only_the_dials_that_are_not_the_defaults():
+    assert make_command(load_settings("laptop"), "report") == "make report"
+    assert make_command(load_settings("smoke"), "make week3-tokenizer") == "make week3-tokenizer SCALE=smoke"
+    told = make_command(load_settings("gpu", ["nsmc", "my data.txt"], seed=7), "week1-hello", args="hello.hub_model=a/b")
+    assert told == "make week1-hello SCALE=gpu DATA='nsmc,my data.txt' SEED=7 ARGS=\"hello.hub_model=a/b\""
 
 
 def test_work_folder_follows_settings_and_inputs(artifacts):

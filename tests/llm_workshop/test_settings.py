@@ -128,3 +128,9 @@ def test_heads_that_do_not_divide_the_width_are_refused_at_once():
 def test_an_odd_number_of_heads_is_not_said_to_be_paired():
     settings = load_settings("smoke", overrides=["model.n_heads=1"])
     assert settings.model.n_kv_heads == 1 and any("cannot be paired" in note for note in settings.notes)
+
+
+def test_an_unknown_name_of_data_is_told_before_the_first_section():
+    with pytest.raises(ValueError, match=r"unknown DATA 'nsmcc' \(did you mean 'nsmc'\?\)"):
+        settings_from_command_line(["--scale", "smoke", "--data", "sample,nsmcc"], quiet=True)
+    assert settings_from_command_line(["--data", "nsmc,my/texts"], quiet=True).data == ("nsmc", "my/texts")

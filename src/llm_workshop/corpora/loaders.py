@@ -42,6 +42,13 @@ def is_path(name: str) -> bool:
     return "/" in name or "\\" in name or stem.suffix in _TEXT_SUFFIXES + _ROW_SUFFIXES
 
 
+def check_names(data: Iterable[str]) -> None:
+    """ValueError, with the nearest name, for a DATA value that is neither the sample, nor of the catalogue, nor a path."""
+    for name in data:
+        if name != "sample" and not is_path(name):
+            find_corpus(name)
+
+
 def data_folders() -> list[Path]:
     """The folders searched for local files, in order."""
     if os.environ.get("DATA_DIR"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_workshop.artifacts import MAKE_TARGETS, Artifacts
+from llm_workshop.artifacts import MAKE_TARGETS, Artifacts, make_command
 
 #: stage -> (Korean name, what it stands on).  Stages that are not named here are shown under their own name.
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -47,7 +47,7 @@ def read_chain(artifacts: Artifacts) -> list[Link]:
 def read_link(artifacts: Artifacts, stage: str) -> Link:
     """One stage: not there, there with all its files, damaged, or made from inputs that have changed since."""
     title, inputs = STAGES.get(stage, (stage, ()))
-    about = {"stage": stage, "title": title, "target": MAKE_TARGETS[stage], "inputs": inputs}
+    about = {"stage": stage, "title": title, "target": make_command(artifacts.settings, MAKE_TARGETS[stage]), "inputs": inputs}
     if not (artifacts.path(stage) / "manifest.json").is_file():
         return Link(**about, state="missing")
     try:

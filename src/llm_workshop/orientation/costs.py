@@ -15,7 +15,6 @@ from scratch_llm.analysis import (
     weight_bytes,
 )
 from scratch_llm.models import LlamaConfig
-from scratch_llm.models.config import replace
 
 TOKENS_PER_WEIGHT = 20
 """Compute-optimal training reads about 20 tokens per weight (Hoffmann et al. 2022, table 3)."""
@@ -27,29 +26,28 @@ FAST_GPUS = ("T4", "RTX 4090", "A100 SXM 80GB", "H100 SXM", "B200")
 
 
 def sizes() -> dict[str, Any]:
-    """Name -> configuration, from 13 million to 70 billion weights, all with room for 2,048 tokens."""
+    """Name -> configuration, from 13 million to 70 billion weights, as published: all but GPT-2 have room for 2,048 tokens."""
     small = LlamaConfig(vocab_size=8192, context_length=CONTEXT, n_layers=6, n_heads=6, n_kv_heads=3, d_model=384)
-    names = ("Llama 3.2 1B", "Llama 3.2 3B", "Llama 3.1 8B", "Llama 3.1 70B")
-    gpt2 = replace(published_config("GPT-2 124M"), context_length=CONTEXT)
-    return {"작은 Llama 13M": small, "GPT-2 124M": gpt2} | {name: published_config(name) for name in names}
+    names = ("GPT-2 124M", "Llama 3.2 1B", "Llama 3.2 3B", "Llama 3.1 8B", "Llama 3.1 70B")
+    return {"작은 Llama 13M": small} | {name: published_config(name) for name in names}
 
 
 def memory_by_size(models: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Bytes for using a model (weights in three formats, cache of one row) and for training it in three ways.
 
-    Training: AdamW in mixed precision, one row of 2,048 tokens at a time; LoRA trains half a per cent of the weights.
+    One row of 2,048 tokens, or of the whole context where that is shorter (GPT-2).  Training: AdamW in mixed precision; LoRA trains half a per cent of the weights.
     """
     rows = []
     for name, config in models.items():
         model = as_shapes(config)
-        few = model.n_parameters() // 200
+        few, length = model.n_parameters() // 200, min(CONTEXT, config.context_length)
         rows.append({
             "name": name, "parameters": model.n_parameters(),
             "bfloat16": weight_bytes(model), "int8": weight_bytes(model, "int8"), "int4": weight_bytes(model, "int4"),
-            "cache": cache_bytes(model, CONTEXT),
-            "full": training_memory(model, 1, CONTEXT).total,
-            "checkpointed": training_memory(model, 1, CONTEXT, checkpointing=True).total,
-            "lora": training_memory(model, 1, CONTEXT, checkpointing=True, trainable=few).total,
+            "cache": cache_bytes(model, length),
+            "full": training_memory(model, 1, length).total,
+            "checkpointed": training_memory(model, 1, length, checkpointing=True).total,
+            "lora": training_memory(model, 1, length, checkpointing=True, trainable=few).total,
         })  # fmt: skip
     return rows
 
@@ -80,7 +78,7 @@ def training_hours(models: Mapping[str, Any], gpus: Sequence[str] = FAST_GPUS, u
         hours = {}
         for gpu in gpus:
             peaks = device_named(gpu).peaks
-            run = training_run(model, n_tokens, peaks.get("bfloat16", peaks["float16"]), CONTEXT, mfu=utilisation)
+            run = training_run(model, n_tokens, peaks.get("bfloat16", peaks["float16"]), min(CONTEXT, config.context_length), mfu=utilisation)
             hours[gpu] = run.device_hours
         rows.append({"name": name, "parameters": model.n_parameters(), "tokens": n_tokens, "flops": run.flops,
                      "six_nd": run.rule_of_thumb, "hours": hours})  # fmt: skip

@@ -92,9 +92,10 @@ def memory_plot(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, float]) ->
     """Memory of using and of training against the number of weights (both logarithmic), with the GPUs' memories as rules."""
     figure, axes = new_figure(width=8.2, height=4.6)
     weights = [row["parameters"] for row in rows]
-    lines = {"full": "전체 학습", "checkpointed": "전체 학습 + 체크포인팅", "lora": "LoRA + 체크포인팅", "bfloat16": "추론 (bfloat16)", "int4": "추론 (int4)"}
+    lines = {"full": "전체 학습", "checkpointed": "전체 학습 + 체크포인팅", "lora": "LoRA + 체크포인팅", "bfloat16": "추론 bfloat16", "int4": "추론 int4"}
     for color, (key, label) in zip(COLORS, lines.items()):
-        axes.plot(weights, [row[key] / 1e9 for row in rows], color=color, marker="o", markersize=4, label=label)
+        using = key in ("bfloat16", "int4")  # using a model takes its cache, too
+        axes.plot(weights, [(row[key] + using * row["cache"]) / 1e9 for row in rows], color=color, marker="o", markersize=4, label=label)
     for name, size in gpus.items():
         axes.axhline(size / 1e9, color=FAINT, linewidth=0.9, linestyle=":")
         below = any(1 < other / size < 2 for other in gpus.values())  # room for the name of the next one
@@ -102,7 +103,7 @@ def memory_plot(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, float]) ->
                   va="top" if below else "bottom")  # fmt: skip
     _logarithmic(axes, weights, "메모리 (GB)")
     axes.set_xlim(left=weights[0] * 0.55)
-    axes.set_title("크기와 메모리 (문맥 2,048, 배치 1)")
+    axes.set_title("크기와 메모리 (문맥 2,048, 배치 1. 추론은 KV 캐시까지)")
     axes.legend(loc="lower right")
     return figure
 
@@ -130,6 +131,7 @@ def scaling_plot(lines: Mapping[str, Sequence[float]], weights: Sequence[float],
         axes.plot(weights, losses, color=color, linestyle="--" if name.startswith("파라미터") else "-", label=name)
     axes.axhline(floor, color=FAINT, linewidth=1, linestyle=":")
     axes.text(weights[0], floor + 0.03, f"바닥 {floor}", color=FAINT, fontsize=8.5, va="bottom")
+    axes.set_ylim(bottom=floor - 0.25)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_in_korean(value)))
     axes.set_xlabel("파라미터")

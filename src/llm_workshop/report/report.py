@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_workshop.artifacts import make_command
 from llm_workshop.learning.progress import record_finished_lab
 from scratch_llm.io import atomic_write
 
@@ -32,6 +33,7 @@ class Report:
         if not NAME.fullmatch(name):
             raise ValueError(f"report name {name!r}: use lower-case words joined by '-', e.g. 'week05-pretrain'")
         self.folder = Path(getattr(artifacts, "reports", artifacts))
+        self._settings = getattr(artifacts, "settings", None)
         self.name = name
         self.title = " ".join(title.split())
         self._blocks: list[str] = [f"# {self.title}"]
@@ -70,12 +72,14 @@ class Report:
         rows: Iterable[Mapping[str, Any] | Sequence[Any]],
         header: Sequence[str] | None = None,
         caption: str | None = None,
+        align: bool = True,
     ) -> Report:
         """Add a table.
 
         ``rows`` are mappings (their keys, in order of first appearance, are the header unless one is given)
         or sequences with a ``header``.  Columns that hold only numbers are aligned right; text is shown
-        literally, so Markdown or HTML inside a cell stays visible as it is.
+        literally, so Markdown or HTML inside a cell stays visible as it is.  ``align``: numbers of a column have the
+        same decimals.
         """
         rows = list(rows)
         if not rows:
@@ -89,14 +93,15 @@ class Report:
             if len(row) != len(header):
                 raise ValueError(f"report {self.name}: a row has {len(row)} cells, the header {len(header)}: {row}")
         rules = ["--:" if _numeric(column) else ":--" for column in zip(*cells)]
-        lines = [_table_line(_cell(name) for name in header), _table_line(rules)]
-        lines += [_table_line(_cell(value) for value in row) for row in cells]
+        texts = zip(*(column_texts(column) for column in zip(*cells))) if align else (map(format_value, row) for row in cells)
+        lines = [_table_line(escape_markdown(format_value(name)) for name in header), _table_line(rules)]
+        lines += [_table_line(map(escape_markdown, row)) for row in texts]
         table = "\n".join(lines)
         return self._add(f"*{escape_markdown(caption)}*\n\n{table}" if caption else table)
 
     def facts(self, values: Mapping[str, Any]) -> Report:
         """Add a two-column table of names and values (settings, measured figures)."""
-        return self.table([[name, value] for name, value in values.items()], header=["항목", "값"])
+        return self.table([[name, value] for name, value in values.items()], header=["항목", "값"], align=False)
 
     def output(self, text: str, language: str = "text") -> Report:
         """Add literal text (a program's output, a generated sample) as a code block."""
@@ -129,7 +134,8 @@ class Report:
         with atomic_write(self.path) as stream:
             stream.write(self.markdown())
         if not quiet:
-            print(f"report: {_shortest(self.path)}  (all reports on one page: make report)")
+            command = make_command(self._settings, "report") if self._settings else "make report"
+            print(f"report: {_shortest(self.path)}  (all reports on one page: {command})")
         record_finished_lab(self.name)
         return self.path
 
@@ -158,18 +164,30 @@ def format_value(value: Any) -> str:
             return str(value)
         if value and abs(value) < 1e-3:
             return f"{value:.2e}"
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value + 0.0:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"  # adding 0.0 makes -0.0 a plain zero
     return str(value)
+
+
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """The values of a table's column as ``format_value`` shows them; its fractions all with as many decimals as the longest.
+
+    Columns stay as they are where that would claim more than six figures of the largest, or hide small values.
+    """
+    texts = [format_value(value) for value in values]
+    fractions = [value for value in values if isinstance(value, float)]
+    decimals = max((len(text.partition(".")[2]) for text, value in zip(texts, values) if isinstance(value, float)), default=0)
+    if not decimals or not _numeric(values) or any(not re.fullmatch(r"[-\d,.]+", t) for t, v in zip(texts, values) if isinstance(v, float)):
+        return texts
+    if len(f"{max(map(abs, fractions)):.0f}") + decimals > 6:
+        return texts
+    padded = [f"{value:,.{decimals}f}" if isinstance(value, float) else text for text, value in zip(texts, values)]
+    return [text.removeprefix("-") if re.fullmatch(r"-[0.]+", text) else text for text in padded]
 
 
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows literally, on one line."""
     text = " ".join(str(text).split())
     return re.sub(r"([\\`*_\[\]<>|~#!&])", r"\\\1", text)
-
-
-def _cell(value: Any) -> str:
-    return escape_markdown(format_value(value))
 
 
 def _numeric(values: Iterable[Any]) -> bool:

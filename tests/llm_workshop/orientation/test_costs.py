@@ -13,7 +13,7 @@ from llm_workshop.orientation.costs import (
     smallest_gpu,
     training_hours,
 )
-from llm_workshop.orientation.plots import count_in_korean
+from llm_workshop.orientation.plots import count_in_korean, memory_plot
 from scratch_llm.models import LlamaConfig
 
 TINY = {"tiny": LlamaConfig(vocab_size=100, context_length=2048, n_layers=1, n_heads=2, n_kv_heads=1, d_model=8, d_ff=16)}
@@ -40,6 +40,20 @@ def test_ten_times_the_weights_cost_about_a_hundred_times_the_operations():
         h100 = row["flops"] / (0.4 * 989.4e12) / 3600
         assert row["hours"]["H100 SXM"] == pytest.approx(h100)
         assert list(row["hours"].values()) == sorted(row["hours"].values(), reverse=True), "from slow to fast"
+
+
+def test_gpt2_is_counted_as_published_with_its_own_context():
+    rows = {row["name"]: row for row in memory_by_size(sizes())}
+    gpt2 = rows["GPT-2 124M"]
+    assert gpt2["parameters"] == 124_439_808
+    assert gpt2["cache"] == 2 * 12 * 768 * 1024 * 2, "keys and values, 12 layers of width 768, 1,024 tokens, two bytes"
+
+
+def test_the_plot_shows_what_the_table_does():
+    rows = memory_by_size(sizes())
+    lines = {line.get_label(): line.get_ydata() for line in memory_plot(rows, {"T4": 16e9}).axes[0].lines}
+    assert list(lines["추론 int4"]) == [(row["int4"] + row["cache"]) / 1e9 for row in rows]
+    assert list(lines["전체 학습"]) == [row["full"] / 1e9 for row in rows]
 
 
 def test_what_fits_leaves_a_tenth():

@@ -201,9 +201,9 @@ def test_a_vocabulary_that_is_there_is_ready(tmp_path, monkeypatch, shared_data)
     assert fetch_tiktoken().startswith("준비되었습니다")
 
 
-def test_imports_are_timed_twice():
-    [(name, first, second)] = import_seconds(["json"])
-    assert name == "json" and 0 < first < 60 and 0 < second < 60
+def test_an_import_again_is_the_least_of_several():
+    [(name, first, again)] = import_seconds(["json"])
+    assert name == "json" and 0 < again <= first < 60
 
 
 def test_speeds_are_of_formats_that_can_be_multiplied():

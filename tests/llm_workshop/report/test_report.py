@@ -14,7 +14,8 @@ from PIL import Image
 from llm_workshop.report import Report, join_reports
 from llm_workshop.report.page import inline_image, png_size
 from llm_workshop.report.plots import new_figure
-from llm_workshop.report.report import format_value
+from llm_workshop.report.report import column_texts, format_value
+from llm_workshop.settings import load_settings
 
 
 class PageReader(HTMLParser):
@@ -111,10 +112,29 @@ def test_table_refuses_what_it_cannot_show(tmp_path):
 @pytest.mark.parametrize(
     "value, shown",
     [(None, "–"), (True, "예"), (1234567, "1,234,567"), (0.12345, "0.1235"), (1.2e-5, "1.20e-05"),
-     (123456.7, "123,457"), (0.0, "0"), (float("nan"), "nan"), ("글", "글")],
+     (123456.7, "123,457"), (0.0, "0"), (-0.0, "0"), (float("nan"), "nan"), ("글", "글")],
 )  # fmt: skip
 def test_format_value(value, shown):
     assert format_value(value) == shown
+
+
+@pytest.mark.parametrize(
+    "values, shown",
+    [([0.94, 6.3, -0.0, None], ["0.94", "6.30", "0.00", "–"]), ([1.0, 0.9658], ["1.0000", "0.9658"]), ([-0.001, 0.25, 3], ["-0.001", "0.250", "3"]),
+     ([1.0, 2.0], ["1", "2"]), ([1e-5, 0.5], ["1.00e-05", "0.5"]), ([123456.7, 0.1235], ["123,457", "0.1235"]), (["글", 0.5, 0.25], ["글", "0.5", "0.25"])],
+)  # fmt: skip
+def test_fractions_of_a_column_have_the_same_decimals(values, shown):
+    assert column_texts(values) == shown
+
+
+def test_facts_are_no_column(tmp_path):
+    text = Report(tmp_path, "week01-a", "가").facts({"비율": 0.5, "손실": 2.345}).markdown()
+    assert "| 0.5 |" in text and "| 2.345 |" in text
+
+
+def test_the_command_for_the_page_is_of_the_same_run(tmp_path, capsys):
+    Report(SimpleNamespace(reports=tmp_path, settings=load_settings("smoke", "nsmc")), "week01-a", "가").save()
+    assert "make report SCALE=smoke DATA=nsmc)" in capsys.readouterr().out
 
 
 def test_joined_page_is_self_contained_and_ordered(artifacts):
