@@ -108,10 +108,10 @@ class WaveFT(Adapter):
             self.register_buffer(f"places_{number}", places, persistent=False)
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
-        y = base(x)
-        return with_columns(
-            y, ((p.rows, y[..., p.rows] + F.linear(x, change.to(x.dtype))) for p, change in self._changes())
-        )
+        y, changes = base(x), list(self._changes())
+        if sum(part.n_rows for part, _ in changes) == self.out_features:  # one product for the whole layer
+            return y + F.linear(x, torch.cat([change for _, change in changes]).to(x.dtype)).to(y.dtype)
+        return with_columns(y, ((p.rows, y[..., p.rows] + F.linear(x, change.to(x.dtype))) for p, change in changes))
 
     def merged(self, base: nn.Module) -> tuple[Tensor, Tensor | None]:
         weight = base.weight.to(self.coefficients.dtype, copy=True)
