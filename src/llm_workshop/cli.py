@@ -233,9 +233,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command and its options; settings (and files to curate) may stand before, between and after the options."""
+    parser = build_parser()
+    options, words = parser.parse_known_args(argv)  # parse_intermixed_args knows no commands
+    if any(word.startswith("-") for word in words):
+        parser.error(f"unrecognized arguments: {' '.join(words)}: 'workshop {options.command} --help' lists those there are")
+    if options.command == "curate":
+        options.files += words
+    else:
+        options.overrides += words
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; user errors are one line on stderr, exit code 1 (130 for Ctrl-C)."""
-    options = build_parser().parse_args(argv)
+    options = parse(argv)
     install_one_line_errors()
     if options.force:
         os.environ["FORCE"] = "1"

@@ -17,9 +17,14 @@ def one_line(error: BaseException) -> str:
         return "out of memory: choose a smaller SCALE or batch (ARGS=\"pretrain.micro_batch_size=...\")"
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        hint = {28: " (free some disk space, then run the same command again: finished work is kept)"}
+        hint = {28: f" (free some disk space, then run {same_command()} again: finished work is kept)"}
         return f"{error.strerror}{where}{hint.get(error.errno, '')}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def same_command() -> str:
+    """What to run to go on: FORCE=1 would begin again."""
+    return "the same command without FORCE=1 (--force)" if os.environ.get("FORCE") == "1" else "the same command"
 
 
 def exit_code(error: BaseException) -> int:
@@ -29,7 +34,7 @@ def exit_code(error: BaseException) -> int:
 def report_error(error: BaseException) -> int:
     """Print ``error: ...`` on stderr and return the exit code that belongs to it."""
     if isinstance(error, KeyboardInterrupt):
-        print("\ninterrupted: finished work is kept; run the same command to go on", file=sys.stderr)
+        print(f"\ninterrupted: finished work is kept; run {same_command()} to go on", file=sys.stderr)
     else:
         print(f"error: {one_line(error)}", file=sys.stderr)
     return exit_code(error)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llm_workshop.cli import main
-from llm_workshop.errors import exit_code, exit_code_of, is_user_error, one_line
+from llm_workshop.errors import exit_code, exit_code_of, is_user_error, one_line, report_error
 
 
 def test_one_line_folds_and_explains():
@@ -96,3 +96,12 @@ def test_a_reader_that_has_enough_is_no_error(work, code, told, unbuffered):
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_who_forced_a_run_is_not_told_to_force_it_again(monkeypatch, capsys):
+    monkeypatch.delenv("FORCE", raising=False)
+    report_error(KeyboardInterrupt())
+    assert "run the same command to go on" in capsys.readouterr().err
+    monkeypatch.setenv("FORCE", "1")
+    report_error(KeyboardInterrupt())
+    assert "run the same command without FORCE=1 (--force) to go on" in capsys.readouterr().err

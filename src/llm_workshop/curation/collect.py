@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.corpora.document import Document
 from llm_workshop.corpora.sample.generator import generate
-from llm_workshop.curation.lines import Broken
+from llm_workshop.curation.lines import EMPTY_FILE, Broken
 from llm_workshop.curation.pipeline import naming_a_full_disk
 from llm_workshop.curation.shards import raw_name
 from llm_workshop.curation.sources import Source
@@ -21,6 +21,8 @@ from llm_workshop.progress import progress_bar
 from scratch_llm.io import atomic_write
 
 QUARANTINE = "quarantine.jsonl"
+#: Its copy beside the stages where too much was broken, and the stage was not made.
+LEFT_OVER = "raw-quarantine.jsonl"
 MEGABYTE = 1_000_000
 #: The held-out part of the sample: this share of its size, but never less than so much (MB).
 VALID_SHARE, VALID_MINIMUM_MB = 0.02, 0.1
@@ -30,11 +32,12 @@ SHOW_EVERY = 100_000
 JUDGED_FROM = 10_000
 
 
-def build_raw(artifacts: Artifacts, force: bool | None = None) -> Path:
+def build_raw(artifacts: Artifacts, force: bool | None = None, again: str = "") -> Path:
     """The documents of every DATA name, in order, in shards of ``curation.shard_megabytes``.
 
     The sample gets labelled noise (``curation.noise``); files are taken as they are, ``curation.megabytes`` of each name
-    at most.  ValueError if more than ``curation.broken_share`` of the records are broken, or if there is no text at all.
+    at most.  ValueError if more than ``curation.broken_share`` of the records are broken, or if there is no text at all;
+    ``again`` is the command that takes them all the same, for its message.
     """
     settings = artifacts.settings
     sources = {name: Source(name, settings.curation.text_fields) for name in settings.data if name != "sample"}
@@ -45,8 +48,10 @@ def build_raw(artifacts: Artifacts, force: bool | None = None) -> Path:
     }  # fmt: skip
     if artifacts.skip_if_current("raw", used, force=force):
         return artifacts.path("raw")
+    again = again or make_command(settings, "week2-collect", "curation.broken_share=1")
+    (artifacts.root / LEFT_OVER).unlink(missing_ok=True)  # of a run that stopped: it says nothing of this one
     with naming_a_full_disk(artifacts.root), artifacts.write_stage("raw", used) as stage:
-        seen = _Intake(stage.folder, settings.curation.broken_share)
+        seen = _Intake(stage.folder, settings.curation.broken_share, again)
         try:
             size = int(settings.curation.shard_megabytes * MEGABYTE)
             stage.metrics["shards"] = _write_shards(seen.documents(_everything(artifacts, sources)), stage.folder, size)
@@ -94,9 +99,9 @@ def _with_progress(items: Iterable[Document | Broken], name: str, cap: float | N
 class _Intake:
     """Counts what comes in and sets broken records aside, until they are too many."""
 
-    def __init__(self, folder: Path, broken_share: float):
+    def __init__(self, folder: Path, broken_share: float, again: str):
         self.count = self.empty = self.broken = 0
-        self._share = broken_share
+        self._share, self._again = broken_share, again
         self._splits, self._kinds, self._noise, self._reasons = Counter(), Counter(), Counter(), Counter()
         self._first: list[Broken] = []
         self._stack = ExitStack()
@@ -105,7 +110,9 @@ class _Intake:
 
     def documents(self, items: Iterable[Document | Broken]) -> Iterator[Document]:
         for item in items:
-            if isinstance(item, Broken):
+            if isinstance(item, Broken) and item.reason == EMPTY_FILE:
+                self.empty += 1
+            elif isinstance(item, Broken):
                 self._set_aside(item)
             elif not item.text.strip():
                 self.empty += 1
@@ -130,11 +137,11 @@ class _Intake:
         """ValueError if the broken ones are more than the share allowed of what has been read."""
         total = self.count + self.empty + self.broken
         if (at_the_end or total >= JUDGED_FROM) and self.broken > self._share * total:
-            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in self._reasons.most_common(4))
+            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in self._reasons.most_common())
             first = "; ".join(f"{item.file}, line {item.line}: {item.reason}{f' ({item.detail})' if item.detail else ''}" for item in self._first)
             raise ValueError(
                 f"{self.broken:,} of {total:,} records are broken ({reasons}), more than curation.broken_share={self._share:g} allows. "
-                f"First: {first}. Mend or remove the files, or allow more: curation.broken_share=1"
+                f"First: {first}. Mend or remove the files, or take them as they are: {self._again}"
             )
 
     def save_quarantine(self, root: Path) -> str:
@@ -142,9 +149,9 @@ class _Intake:
         self.close()
         if not self.broken or not self._path.is_file():
             return ""
-        with atomic_write(root / "raw-quarantine.jsonl") as stream, open(self._path, encoding="utf-8") as source:
+        with atomic_write(root / LEFT_OVER) as stream, open(self._path, encoding="utf-8") as source:
             stream.writelines(source)
-        return f" (all of them: {root / 'raw-quarantine.jsonl'})"
+        return f" (all of them: {root / LEFT_OVER})"
 
     def close(self) -> None:
         self._stack.close()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from llm_workshop.artifacts import Artifacts
+from llm_workshop.curation.sources import skipped_files
 from llm_workshop.settings import Settings, describe, load_settings
 
 STAGES = ("raw", "clean", "curated")
 REPORT = "data-card"
+SKIPPED_SHOWN = 5
 #: What differs from a lab: no cap on the data, shards for large files.  The person's own settings come after.
 DEFAULTS = {"megabytes": None, "shard_megabytes": 8.0}
 
@@ -42,7 +45,8 @@ def curate(options: argparse.Namespace) -> int:
     print("\n".join(describe(settings, ("curation",))), flush=True)
     artifacts = Artifacts(settings)
     artifacts.root = out
-    build_chain(artifacts)
+    tell_what_is_skipped(files)
+    build_chain(artifacts, again=command_that_allows_broken(files, overrides, options))
     title = load_recipe(settings.curation.recipe).title
     add_data_card(Report(artifacts, REPORT, f"데이터 카드: {title}"), artifacts).save(quiet=True)
     for line in summary(artifacts):
@@ -53,8 +57,23 @@ def curate(options: argparse.Namespace) -> int:
 
 def split_settings(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files and ``section.key=value`` settings, which may come in any order; an existing file is a file."""
-    settings = [word for word in words if re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+=.*", word, re.DOTALL) and not Path(word).exists()]
+    settings = [word for word in words if re.fullmatch(r"[\w-]+\.[\w-]+=.*", word, re.DOTALL) and not Path(word).exists()]
     return [word for word in words if word not in settings], settings
+
+
+def tell_what_is_skipped(files: Sequence[str]) -> None:
+    """Name the files of folders that have no format that is read."""
+    skipped = [str(path) for name in files if Path(name).is_dir() for path in skipped_files(Path(name))]
+    if skipped:
+        more = f" and {len(skipped) - SKIPPED_SHOWN:,} more" if len(skipped) > SKIPPED_SHOWN else ""
+        print(f"not read, as their format is not known here: {', '.join(skipped[:SKIPPED_SHOWN])}{more}", flush=True)
+
+
+def command_that_allows_broken(files: Sequence[str], overrides: Sequence[str], options: argparse.Namespace) -> str:
+    """This command as it would be typed to take the files however many records are broken."""
+    settings = [word for word in [*overrides, *options.overrides] if not word.startswith("curation.broken_share=")]
+    recipe = ["--recipe", options.recipe] if options.recipe else []
+    return shlex.join(["workshop", "curate", *files, *recipe, "--out", options.out, *settings, "curation.broken_share=1"])
 
 
 def curate_settings(files: Sequence[str], overrides: Sequence[str], recipe: str | None, seed: int) -> Settings:

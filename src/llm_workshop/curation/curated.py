@@ -29,22 +29,26 @@ def build_curated(artifacts: Artifacts, recipe: Recipe | None = None, force: boo
     if os.environ.get("FORCE") == "1" if force is None else force:
         artifacts.clear_work("curated")
     work = artifacts.work("curated", used, inputs)
-    with only_one_at(work), naming_a_full_disk(artifacts.root), artifacts.write_stage("curated", used, inputs) as stage:
-        facts = deduplicate(shards, stage.folder, settings, artifacts.settings.curation.workers or os.cpu_count() or 1, work)
-        if not facts["kept"]["train"]["documents"]:
-            raise ValueError("nothing is left to train on after the rules and the deduplication: loosen the recipe, or take more data")
-        stage.metrics.update({key: facts[key] for key in ("documents", "kept", "dropped", "seconds")})
-    artifacts.clear_work("curated")
+    with only_one_at(work), naming_a_full_disk(artifacts.root):
+        with artifacts.write_stage("curated", used, inputs) as stage:
+            facts = deduplicate(shards, stage.folder, settings, artifacts.settings.curation.workers or os.cpu_count() or 1, work)
+            if not facts["kept"]["train"]["documents"]:
+                raise ValueError("nothing is left to train on after the rules and the deduplication: loosen the recipe, or take more data")
+            stage.metrics.update({key: facts[key] for key in ("documents", "kept", "dropped", "seconds")})
+        artifacts.clear_work("curated")
     return artifacts.path("curated")
 
 
-def build_chain(artifacts: Artifacts) -> Path:
-    """Stages ``raw``, ``clean`` and ``curated``, each where it is not current; returns the folder of the last."""
+def build_chain(artifacts: Artifacts, again: str = "") -> Path:
+    """Stages ``raw``, ``clean`` and ``curated``, each where it is not current; returns the folder of the last.
+
+    ``again`` is the command that ``build_raw`` advises where too many records are broken.
+    """
     from llm_workshop.curation.collect import build_raw
 
     recipe = load_recipe(artifacts.settings.curation.recipe)
     dedup_settings(recipe.dedup)  # what is wrong there is told before the work, not after it
-    build_raw(artifacts)
+    build_raw(artifacts, again=again)
     build_clean(artifacts, recipe)
     return build_curated(artifacts, recipe)
 

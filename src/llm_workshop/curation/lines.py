@@ -25,6 +25,8 @@ from llm_workshop.curation.encodings import (
 MAX_LINE = 4 * 1024 * 1024
 #: Bytes read at a time from a file that does not go by lines.
 PIECE = 262_144
+#: The reason of a file in which there is nothing: it is told, and nobody's fault.
+EMPTY_FILE = "empty file"
 #: Characters of a broken record that the quarantine shows.
 SHOWN = 200
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
@@ -74,7 +76,7 @@ class LineReader:
             yield self.broken(number + 1, "unreadable", error.strerror or str(error))
         else:
             if number == 0:
-                yield self.broken(0, "empty file")
+                yield self.broken(0, EMPTY_FILE)
 
     def pieces(self) -> Iterator[str | Broken]:
         """The whole text in pieces of at most PIECE bytes, for formats that do not go by lines; bad bytes become U+FFFD."""

@@ -79,7 +79,7 @@ def clean_shards(steps: Sequence[Step], raw: Path, done: Path, workers: int) -> 
     total = sum(sizes.values())
     finished = total - sum(sizes[number] for number in open_numbers)
     if finished:
-        print(f"clean: {len(numbers) - len(open_numbers)} of {len(numbers)} shards are finished already; going on", flush=True)
+        print(f"clean: 조각 {len(numbers)}개 가운데 {len(numbers) - len(open_numbers)}개는 이미 끝났습니다. 이어서 합니다", flush=True)
     job = CleaningJob(tuple(steps), raw.resolve(), done.resolve())
     workers = max(1, min(workers, len(open_numbers)))
     with progress_bar("cleaning (MB)", (total - finished) / MEGABYTE) as update, open(done / SECONDS, "a", encoding="utf-8") as seconds:
@@ -106,12 +106,20 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
 def only_one_at(work: Path) -> Iterator[None]:
     """Keep a second process from the same stage, whatever its settings; the lock goes with the process, even if it is killed."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work.parent / f"{work.name.rsplit('-', 1)[0]}.lock", "w") as lock:
+    path = work.parent / f"{work.name.rsplit('-', 1)[0]}.lock"
+    with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                raise BlockingIOError  # its last holder has removed it meanwhile, and another may hold a new one
         except OSError:
             raise ValueError(f"another process is at work in {work}: wait for it, or stop it") from None
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # unfinished work, or another stage's, is there
+                path.parent.rmdir()
 
 
 def read_card(artifacts: Artifacts) -> dict[str, Any]:

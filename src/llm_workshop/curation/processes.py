@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
-from llm_workshop.errors import is_user_error
+from llm_workshop.errors import is_user_error, same_command
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -133,9 +133,9 @@ def _pickle(*values: Any) -> bytes:
 
 def _how_it_died(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "a worker process was killed (signal 9): probably memory ran out; use fewer (curation.workers=1), then run the same command again"
+        return f"a worker process was killed (signal 9): probably memory ran out; use fewer (curation.workers=1), then run {same_command()} again"
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"a worker process ended by itself ({how}): run the same command again; finished work is kept"
+    return f"a worker process ended by itself ({how}): run {same_command()} again; finished work is kept"
 
 
 def _serve(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_workshop.corpora.loaders import TEXT_DOCUMENT_CHARACTERS
-from llm_workshop.curation.lines import MAX_LINE, SHOWN, Broken, LineReader
+from llm_workshop.curation.lines import EMPTY_FILE, MAX_LINE, SHOWN, Broken, LineReader
 
 #: A quoted field may go over this many lines; beyond, its quotation mark was never meant to open one.
 CSV_RECORD_LINES = 1_000
@@ -65,7 +65,7 @@ def _json_records(lines: LineReader) -> Iterator[Record | Broken]:
     """Objects of a list, of ``{"data": [...]}``, or one after the other, numbered from 1; however large the file is."""
     text = _Ahead(lines)
     if not text.extend(1):
-        yield from text.broken or [lines.broken(0, "empty file")]
+        yield from text.broken or [lines.broken(0, EMPTY_FILE)]
         return
     opening = _OPENING.match(text.buffer)
     place, number, decoder = opening.end() if opening else 0, 0, json.JSONDecoder()

@@ -102,11 +102,24 @@ def _files_of_path(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     if not path.is_dir():
-        raise FileNotFoundError(f"no file or folder {path}: check the path given as DATA")
-    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and (is_path(p.name) or p.suffix == ".arrow") and not _is_hidden(p, path)))
+        raise FileNotFoundError(f"no file or folder {path}: check its spelling, and the folder that you are in")
+    files = tuple(file for file in _visible_files(path) if _is_read(file))
     if not files:
         raise ValueError(f"{path} has no text files: put .txt, .md, .jsonl, .json, .tsv, .csv or .parquet files there")
     return files
+
+
+def skipped_files(folder: Path) -> list[Path]:
+    """The files of a folder that are not read, as nothing here knows their format; hidden ones do not count."""
+    return [file for file in _visible_files(folder) if not _is_read(file)]
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+
+
+def _is_read(file: Path) -> bool:
+    return is_path(file.name) or file.suffix == ".arrow"
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

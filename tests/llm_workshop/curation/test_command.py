@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import pytest
 
@@ -124,3 +126,42 @@ def test_plots_and_tables_of_a_card_with_rare_values():
     assert max(patch.get_height() for patch in hangul) == 3  # texts of nothing but Hangul are in the last class
     assert len(cards.rules_plot(card).axes) == 3
     assert cards._visible("가\u200b나\n\ud83d") == "가<200B>나⏎<D83D>"
+
+
+def test_settings_and_files_may_stand_after_the_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = cli.parse(["curate", "a.txt", "--out", "x", "curation.broken_share=1", "b.txt"])
+    assert split_settings(options.files) == (["a.txt", "b.txt"], ["curation.broken_share=1"])
+    assert cli.parse(["tokens", "a.b=1", "--scale", "smoke", "c.d=2"]).overrides == ["a.b=1", "c.d=2"]
+    assert curate("a.txt", "--out", "x", "curation.broken_shar=1") == 1
+    assert "did you mean 'broken_share'" in capsys.readouterr().err
+    assert curate("a.txt", "--out", "x", "curation.broken-share=1") == 1
+    assert "curation.broken-share" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        curate("a.txt", "--out", "x", "--recipy", "korean")
+    assert "unrecognized arguments: --recipy" in capsys.readouterr().err
+
+
+def test_its_own_advice_for_broken_records_works_and_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder, out = tmp_path / "내 글", tmp_path / "out"
+    folder.mkdir()
+    good = "\n".join(json.dumps({"text": document.text}, ensure_ascii=False) for document in generate(0.02, seed=5))
+    (folder / "a.jsonl").write_text(f'{good}\n{{"text": "끊긴\n[1]\n{{"title": "본문이 없다"}}\n{{"text": 3}}\n', encoding="utf-8")
+    (folder / "b.csv").write_text('text,n\n"닫히지 않음,1\n셋,1,2\n', encoding="utf-8")
+    (folder / "nothing.txt").touch()
+    for name in "123456":
+        (folder / f"{name}.docx").touch()
+    command = ["--recipe", "korean", "--out", "out", "curation.workers=1"]
+    assert curate("내 글", *command) == 1
+    error = capsys.readouterr().err
+    counted, reasons = re.search(r"(\d+) of \d+ records are broken \(([^)]*)\)", error).groups()
+    assert sum(int(number) for number in re.findall(r": (\d+)", reasons)) == int(counted) and reasons.count(":") >= 5
+    assert (out / "raw-quarantine.jsonl").is_file()
+    advised = shlex.split(re.search(r"as they are: (.*?) \(all of them", error)[1])
+    assert advised[:3] == ["workshop", "curate", "내 글"]
+    assert cli.main(advised[1:]) == 0
+    printed = capsys.readouterr().out
+    assert "not read, as their format is not known here: 내 글/1.docx" in printed and "and 1 more" in printed
+    assert f"{counted} broken records set aside, 1 empty" in printed  # the empty file is no broken record
+    assert not (out / "raw-quarantine.jsonl").exists() and not (out / ".work").exists()

@@ -154,7 +154,7 @@ def test_killed_at_any_moment_it_goes_on_and_gives_the_same_bytes(tmp_path, clea
         assert finished.items() <= facts_in(work).items()  # nothing that was finished has been written anew
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "shards are finished already" in done.stdout
+    assert "이미 끝났습니다" in done.stdout
     expected = {name: data for name, data in content(cleaned.path("clean")).items() if name != "card.json"}
     assert {name: data for name, data in content(artifacts.path("clean")).items() if name != "card.json"} == expected
     card = read_card(artifacts)
@@ -270,3 +270,14 @@ def test_excerpts_show_where_texts_differ():
 def test_slow_is_what_the_kill_test_says(tmp_path):
     log = tmp_path / "log"
     assert Slow(log=str(log))("글", {}) == "글" and log.read_text().startswith(str(os.getpid()))
+
+
+def test_the_lock_goes_with_the_work(tmp_path):
+    work = tmp_path / ".work" / "clean-0123456789ab"
+    with pipeline.only_one_at(work), pytest.raises(ValueError, match="another process is at work"), pipeline.only_one_at(work):
+        pass
+    assert [path.name for path in work.parent.iterdir()] == [work.name]  # what is unfinished stays, the lock does not
+    work.rmdir()
+    with pipeline.only_one_at(work):
+        work.rmdir()
+    assert not work.parent.exists()

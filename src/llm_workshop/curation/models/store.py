@@ -59,7 +59,7 @@ def train_default(name: str, force: bool = False) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _lock(file.with_name(f".{name}.lock")):
         if force or not file.is_file():
-            print(f"model '{name}' of a curation rule: trained once, in some seconds, into {file}", flush=True)
+            print(f"규칙이 쓰는 모델 '{name}'을(를) 처음 한 번 배웁니다 (몇 초): {file}", flush=True)
             KINDS[name].train().save(file)
     return file
 
