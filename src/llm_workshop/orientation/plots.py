@@ -70,22 +70,38 @@ def chain_plot(links: Sequence[Link]) -> Figure:
         for source in link.inputs:
             if source in places:
                 _arrow(axes, places[source], places[link.stage], width, height)
+    if {"curated", "corpus"} <= places.keys():
+        _turn(axes, places["curated"], places["corpus"], width, height)
     axes.set_xlim(-0.1, 2.6 * per_row - 0.3)
     axes.set_ylim(min(y for _, y in places.values()) - 0.75, height + 0.15)
     return figure
 
 
 def _arrow(axes: Axes, source: tuple[float, float], target: tuple[float, float], width: float, height: float) -> None:
-    """From the right side to the left in one row; a stage further on is reached over an arc; else from below to above."""
+    """From the right side to the left in one row; a stage further on is reached over an arc, below or above in turn; else from below to above."""
     (x0, y0), (x1, y1) = source, target
     style, bend = {"arrowstyle": "-|>", "mutation_scale": 11, "color": INK, "linewidth": 1.1}, "arc3,rad=0"
     if y0 == y1 and x1 - x0 < 2.7:
         start, end = (x0 + width + 0.03, y0 + height / 2), (x1 - 0.03, y1 + height / 2)
+    elif y0 == y1 and round(x0 / 2.6) % 2:
+        start, end, bend = (x0 + width * 0.7, y0 + height + 0.03), (x1 + width * 0.3, y1 + height + 0.03), "arc3,rad=-0.1"
     elif y0 == y1:
         start, end, bend = (x0 + width * 0.7, y0 - 0.03), (x1 + width * 0.3, y1 - 0.03), "arc3,rad=0.16"
     else:
         start, end = (x0 + width / 2, y0 - 0.03), (x1 + width / 2, y1 + height + 0.03)
     axes.add_patch(FancyArrowPatch(start, end, connectionstyle=bend, **style))
+
+
+def _turn(axes: Axes, source: tuple[float, float], target: tuple[float, float], width: float, height: float) -> None:
+    """A dashed arrow between two rows, along the gap, to a stage that may stand on ``source`` but need not."""
+    (x0, y0), (x1, y1) = source, target
+    start, end = x0 + width / 2, x1 + width / 2
+    gap = y0 - 0.2 * (y0 - y1 - height)
+    style = {"color": FAINT, "linewidth": 1.1, "linestyle": "--"}
+    axes.plot([start, start, end], [y0 - 0.03, gap, gap], **style)
+    axes.add_patch(FancyArrowPatch((end, gap), (end, y1 + height + 0.03), arrowstyle="-|>", mutation_scale=11, color=FAINT, linewidth=1.1,
+                                   shrinkA=0, shrinkB=0))  # fmt: skip
+    axes.text((start + end) / 2, gap - 0.04, "corpus.curated=true일 때", ha="center", va="top", fontsize=8, color=FAINT)
 
 
 def memory_plot(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, float]) -> Figure:

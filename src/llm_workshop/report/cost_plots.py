@@ -82,14 +82,26 @@ def short_count(value: float) -> str:
     return f"{value / 1024:.0f}k" if value >= 1024 else f"{value:.0f}"
 
 
+def apart(places: Sequence[float], step: float) -> list[float]:
+    """Ascending places moved to be at least ``step`` apart, with the least sum of squared moves (pooled neighbours)."""
+    groups: list[tuple[float, int]] = []  # mean of (place - number x step), how many
+    for number, place in enumerate(places):
+        mean, count = place - number * step, 1
+        while groups and groups[-1][0] > mean:
+            other, n = groups.pop()
+            mean, count = (mean * count + other * n) / (count + n), count + n
+        groups.append((mean, count))
+    means = [mean for mean, count in groups for _ in range(count)]
+    return [mean + number * step for number, mean in enumerate(means)]
+
+
 def name_line_ends(axes: Axes) -> None:
-    """Write each labelled line's name beside its end; names that would lie on one another are moved apart."""
+    """Write each labelled line's name beside its end; names that would lie on one another are moved apart, as little as may be."""
     to_axes = axes.transData + axes.transAxes.inverted()
     named = [line for line in axes.lines if not line.get_label().startswith("_")]
     ends = [(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1], line) for line in named]
-    step = 14 / (axes.figure.get_figheight() * 72 * 0.72 / axes.get_subplotspec().get_gridspec().nrows)
-    height = float("-inf")
-    for natural, line in sorted(ends, key=lambda end: end[0]):
-        height = max(natural, height + step)
+    step = 11 / (axes.figure.get_figheight() * 72 * 0.72 / axes.get_subplotspec().get_gridspec().nrows)
+    ends.sort(key=lambda end: end[0])
+    for height, (_, line) in zip(apart([natural for natural, _ in ends], step), ends):
         axes.text(1.015, height, line.get_label(), transform=axes.transAxes, va="center", fontsize=8.5,
                   color=line.get_color() or INK)

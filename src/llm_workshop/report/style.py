@@ -99,17 +99,24 @@ SCRIPT = """
   const nav = document.querySelector('nav');
   const targets = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
   let here = null, waiting = false;
-  const mark = () => {  // the last heading above the upper quarter of the window; the list is scrolled to its entry
+  const top = (target) => target.getBoundingClientRect().top;
+  const current = () => {  // the last heading that has reached the top; at the page's end the one asked for, or the last
+    if (innerHeight + scrollY >= root.scrollHeight - 2) {
+      const asked = targets.find((target) => '#' + target.id === location.hash);
+      return asked && top(asked) >= 0 ? asked : targets.at(-1);
+    }
+    return targets.filter((target) => top(target) < 48).at(-1) ?? targets[0];
+  };
+  const mark = () => {  // the list is scrolled to the entry
     waiting = false;
-    const passed = targets.filter((target) => target.getBoundingClientRect().top < innerHeight / 4);
-    const link = links.get((passed.at(-1) ?? targets[0])?.id);
+    const link = links.get(current()?.id);
     if (!link || link === here) return;
     here?.classList.remove('here');
     here = link;
     here.classList.add('here');
     if (nav.scrollHeight > nav.clientHeight) {
-      const top = here.getBoundingClientRect().top - nav.getBoundingClientRect().top;
-      if (top < 0 || top > nav.clientHeight - 60) nav.scrollTop += top - nav.clientHeight / 3;
+      const place = top(here) - top(nav);
+      if (place < 0 || place > nav.clientHeight - 60) nav.scrollTop += place - nav.clientHeight / 3;
     }
   };
   addEventListener('scroll', () => { if (!waiting) { waiting = true; requestAnimationFrame(mark); } }, { passive: true });

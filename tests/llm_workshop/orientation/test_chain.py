@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from matplotlib.patches import FancyArrowPatch
 
 from llm_workshop.artifacts import MAKE_TARGETS, Artifacts
 from llm_workshop.orientation.chain import STAGES, chain_rows, human_bytes, read_chain, read_link
@@ -78,6 +79,17 @@ def test_every_stage_of_the_job_is_named_in_korean_and_drawn(artifacts):
     drawn = {text.get_text() for text in chain_plot(links).axes[0].texts}
     assert {title for title, _ in STAGES.values()} <= drawn
     json.dumps(rows, ensure_ascii=False)
+
+
+def test_what_is_curated_leads_to_the_corpus_and_the_long_arrows_go_past_each_other(artifacts):
+    axes = chain_plot(read_chain(artifacts)).axes[0]
+    assert any("corpus.curated=true" in text.get_text() for text in axes.texts)
+    bends = [style.rad for style in (p.get_connectionstyle() for p in axes.patches if isinstance(p, FancyArrowPatch)) if getattr(style, "rad", 0)]
+    assert len(bends) == 2 and min(bends) < 0 < max(bends), "one below the row, one above"
+
+
+def test_the_commands_are_of_the_same_run(artifacts):
+    assert {link.target for link in read_chain(artifacts)} >= {"make tokens SCALE=smoke", "make week2-clean SCALE=smoke"}
 
 
 def test_bytes_in_words():

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from llm_workshop.report.cost_plots import context_lines, share_bars, short_count
+from llm_workshop.report.cost_plots import apart, context_lines, share_bars, short_count
 from llm_workshop.report.plots import new_figure
 
 CONTEXTS = [256, 1024, 4096, 131072]
@@ -23,6 +23,13 @@ def test_bars_are_whole_and_parts_keep_their_colour():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["임베딩", "어텐션"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["가", "나"]
     figure.savefig(io.BytesIO())
+
+
+def test_names_are_moved_apart_no_further_than_needed():
+    assert apart([0.0, 5.0, 9.0], 2.0) == [0.0, 5.0, 9.0]
+    assert apart([1.0, 1.0, 1.0], 2.0) == pytest.approx([-1.0, 1.0, 3.0]), "about their middle"
+    assert apart([0.0, 1.0, 8.0], 2.0) == pytest.approx([-0.5, 1.5, 8.0])
+    assert apart([], 1.0) == []
 
 
 def test_an_order_of_parts_keeps_colours_across_plots():
