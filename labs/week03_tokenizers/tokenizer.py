@@ -121,7 +121,7 @@ mixed = "BTS가 2024년에 부른 OST를 들었다ㅋㅋㅋ \"진짜 좋다!!\"\
 rows = [{"패턴": name, "조각": show_pieces(p.encode() for p in PreTokenizer(name).split(mixed))} for name in PATTERNS]
 for line in rows:
     print(f"{line['패턴']:7} {line['조각']}")
-report.text("## 글을 조각내는 세 가지 패턴\n\n`_`는 공백, `↵`는 줄바꿈입니다.").table(rows)
+report.text("`_`는 공백, `↵`는 줄바꿈입니다.").table(rows)
 
 # %% [markdown]
 # ## 5. 눈에는 같고 바이트는 다른 글: NFC와 NFD
@@ -247,7 +247,6 @@ for axes, key, title, unit, color in (
     axes.set_title(title)
     axes.set_xlabel("어휘 크기")
     axes.set_ylabel(unit)
-report.heading("어휘 크기와 촘촘함")
 report.table([
     {"어휘": row["어휘"], "토큰당 바이트": round(row["bytes_per_token"], 3), "어절당 토큰": round(row["tokens_per_word"], 3),
      "글자 조각 토큰": f"{row['broken_share']:.1%}",
@@ -272,7 +271,7 @@ ranked = np.sort(counts)[::-1]
 never, rarely = int((counts == 0).sum()), int(((counts > 0) & (counts < 100)).sum())
 half = int(np.searchsorted(np.cumsum(ranked), ranked.sum() / 2)) + 1
 print(f"토큰 {ranked.sum():,}개 가운데 절반을 가장 흔한 {half:,}가지({half / vocab_size:.1%})가 차지합니다")
-print(f"한 번도 나오지 않은 토큰 {never:,}가지, 100번 미만 {rarely:,}가지 (어휘 {vocab_size:,})")
+print(f"한 번도 나오지 않은 토큰 {never:,}가지, 1~99번 나온 토큰 {rarely:,}가지 (어휘 {vocab_size:,})")
 unused = sorted((t for t, number in tokenizer.ordinary_tokens().items() if not counts[number] and len(t) > 1), key=len)
 print("나오지 않은 중간 조각:", show_pieces(unused[-12:], " ") or "없음")
 figure, axes = new_figure(width=7.0, height=3.6)
@@ -283,7 +282,7 @@ axes.set(xscale="log", yscale="log", xlabel="순위", ylabel="횟수", title="�
 for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter("{x:,.0f}")
 report.facts({
-    "글의 절반을 차지하는 토큰": f"{half:,}가지 (어휘의 {half / vocab_size:.1%})", "한 번도 나오지 않은 토큰": never, "100번 미만": rarely,
+    "글의 절반을 차지하는 토큰": f"{half:,}가지 (어휘의 {half / vocab_size:.1%})", "한 번도 나오지 않은 토큰": never, "1~99번 나온 토큰": rarely,
     "나오지 않은 중간 조각의 예": show_pieces(unused[-8:], " ") or "없음",
 })  # fmt: skip
 report.figure(figure, "zipf", "배운 글에서 토큰이 나온 횟수를 순위대로: 뒤쪽 토큰은 배울 기회가 거의 없습니다")
@@ -333,7 +332,6 @@ for peer in peers:
     })  # fmt: skip
     print(f"{peer.name:24} 어휘 {peer.vocab_size:6,}  토큰당 {figures['bytes_per_token']:.3f}바이트  "
           f"어절당 {figures['tokens_per_word']:.3f}토큰  글자 조각 {figures['broken_share']:.1%}")  # fmt: skip
-report.heading("다른 토크나이저와 나란히")
 report.text(
     f"같은 글 {sum(len(line.encode()) for line in train_lines) / 1e6:.1f} MB로 배우고, 배우지 않은 글 "
     f"{sum(len(line.encode()) for line in valid_lines) / 1e3:.0f} kB로 쟀습니다. "
@@ -354,7 +352,6 @@ examples = [
     "GPU가 없어도 3주차 실습은 할 수 있어요.",
     *(" ".join(line.split()[:8]) for line in islice((v for v in valid_lines if len(v.split()) >= 8), 2)),
 ]
-report.heading("예문 나누기")
 for example in examples:
     rows = []
     for peer in peers:
@@ -365,13 +362,20 @@ for example in examples:
         print(f"  {line['토크나이저']:24} {line['토큰']:3d}  {line['나누기']}")
     report.text(f"### {example}").table(rows)
 
+# %% [markdown]
+# ## 13. 만들어진 토크나이저
+#
+# 6절에서 배운 것을 문서째로 잰 값입니다. 11절의 같은 어휘 크기와 조금 다른 까닭은 재는 방법입니다. 11절은 앞의 4 MB까지로 다시 배워(특수 토큰 없이)
+# 줄바꿈을 뺀 줄마다 재고, 여기서는 줄바꿈까지 넣어 문서를 통째로 잽니다. 줄바꿈도 토큰이라 어절당 토큰이 조금 늘어납니다.
+
 # %%
+report.section("13. 만들어진 토크나이저")
 manifest = artifacts.read_manifest("tokenizer")["metrics"]
-report.heading("만들어진 토크나이저").facts({
+report.facts({
     "어휘": tokenizer.vocab_size,
     "패턴 / 정규화": f"{tokenizer.pattern} / {tokenizer.normalization}",
-    "토큰당 바이트 (검증)": manifest["bytes_per_token"],
-    "어절당 토큰 (검증)": manifest["tokens_per_word"],
+    "토큰당 바이트 (검증 문서 전체)": manifest["bytes_per_token"],
+    "어절당 토큰 (검증 문서 전체)": manifest["tokens_per_word"],
     "홀로 토큰인 한글 음절": f"{syllables} / 11,172",
     "가장 긴 토큰": ", ".join(token.strip() for token in longest[:6]),
 })  # fmt: skip
