@@ -29,6 +29,7 @@ _SPACE = 0x20
 _OTHER, _WIDTH = 100, 300  # level of what is no syllable; distance between the rows of 0, 1 and 2 spaces
 # a text whose spaces fell at random: the share of true spaces that are left, and of other gaps that got one
 _KEPT, _ADDED = 0.4, 0.15
+_STRAY = 0.1  # chance of a space below which one stands inside a word
 _FLOOR = 0.02  # no gap is more certain than this: names and new words are not in the table
 
 
@@ -39,6 +40,7 @@ class Spacing:
     gaps: int  # pairs of syllables with at most one space between them
     spaces: int  # of those, pairs with a space
     expected: float  # spaces that the model would put
+    strays: float  # spaces where the model puts fewer than one in ten
     scattered: float  # log-likelihood ratio, nats: spaces lost and added at random against spaces as Korean has them
 
 
@@ -47,7 +49,7 @@ def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Levels after and before each code unit, which syllables are known, and what each pair of levels says.
 
     The two levels of a gap are added up and ``_WIDTH`` for each space; the sum is the row of the last table, with
-    columns (is a gap, has a space, chance of one, log-likelihood ratio). Rows of other characters are zero.
+    columns (is a gap, has a space, chance of one, has an improbable one, log-likelihood ratio). Rows of other characters are zero.
     """
     after, before = (np.full(0x10000, _OTHER, dtype=np.int16) for _ in range(2))
     known = np.zeros(0x10000, dtype=bool)
@@ -59,9 +61,9 @@ def _table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     likely = 1 / (1 + np.exp(-odds))
     random = _KEPT * likely + _ADDED * (1 - likely)  # chance of a space if chance made them
     likely = np.clip(likely, _FLOOR, 1 - _FLOOR)
-    rows = np.zeros((3 * _WIDTH, 4))
-    rows[: len(odds)] = np.stack((np.ones_like(odds), 0 * odds, likely, np.log((1 - random) / (1 - likely))), axis=1)
-    rows[_WIDTH : _WIDTH + len(odds)] = np.stack((np.ones_like(odds), 1 + 0 * odds, likely, np.log(random / likely)), axis=1)
+    rows, one = np.zeros((3 * _WIDTH, 5)), np.ones_like(odds)
+    rows[: len(odds)] = np.stack((one, 0 * one, likely, 0 * one, np.log((1 - random) / (1 - likely))), axis=1)
+    rows[_WIDTH : _WIDTH + len(odds)] = np.stack((one, one, likely, likely < _STRAY, np.log(random / likely)), axis=1)
     return after, before, known, rows
 
 
@@ -87,8 +89,8 @@ def spacing_of(text: str) -> Spacing:
     written = codes.take(places)
     spaces = np.minimum(places[1:] - places[:-1] - 1, 2)  # two spaces are no gap between words of one line
     row = after.take(written[:-1]) + before.take(written[1:]) + _WIDTH * spaces
-    gaps, apart, expected, ratio = rows.take(row, axis=0).sum(axis=0).tolist()
-    return Spacing(round(gaps), round(apart), expected, ratio)
+    gaps, apart, expected, strays, ratio = rows.take(row, axis=0).sum(axis=0).tolist()
+    return Spacing(round(gaps), round(apart), expected, strays, ratio)
 
 
 def unknown_share(text: str) -> float:

@@ -25,7 +25,7 @@ _REASONS = {
     "en": "영어", "ja": "일본어", "zh": "중국어", "ko": "한국어", "other": "그 밖의 언어", "little_hangul": "한글이 적음",
     "jamo": "낱자모가 많음", "syllables": "드문 음절이 많음", "symbols": "기호가 많음", "digits": "숫자가 많음",
     "lines": "같은 줄이 되풀이됨", "one_phrase": "한마디만 되풀이됨", "repeated_5_grams": "다섯 어절이 되풀이됨",
-    "every_syllable": "음절마다 띄움", "none": "띄어쓰기가 거의 없음", "scattered": "띄어쓰기가 뒤섞임", "no_particles": "조사·어미가 드묾",
+    "every_syllable": "음절마다 띄움", "none": "띄어쓰기가 거의 없음", "scattered": "띄어쓰기가 뒤섞임", "run_together": "여러 낱말을 붙여 씀", "no_particles": "조사·어미가 드묾",
     "inside_word": "낱말 가운데서 잘림", "open_sentence": "문장이 끝나지 않음", "more_elsewhere": "뒷부분이 다른 곳에 있음",
     "spam": "스팸", "gibberish": "의미 없는 글", "perplexity": "언어 모델에게 낯섦", "personal_data": "개인정보가 많음",
     "profanity": "욕설", "group": "집단 비하", "offensive": "불쾌한 말", "hate": "혐오",

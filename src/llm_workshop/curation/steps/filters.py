@@ -220,14 +220,18 @@ class Particles(Step):
 
 
 _SPACE_BEFORE_MARK = re.compile(r"[가-힣] [.,?!:](?![.,?!:)])")
-_NO_SPACE_AFTER = re.compile(r"[가-힣][.,?!][가-힣]")
+_NO_SPACE_AFTER = re.compile(r"[가-힣][.,?!:][가-힣]")
+_RUN = re.compile(r"[가-힣]{7,}")  # words of seven syllables are rare: 교육위원회는, 프로그래머는
+_SURE, _OFTEN = 0.3, 100  # nats a gap that need no sign of punctuation; gaps to which one sign is often
 
 
 class SpacingFault(Step):
     """Spaces lost, after every syllable, or scattered at random: the words cannot be found again with certainty.
 
-    A likelihood ratio decides: spaces lost and added at random, against spaces as Korean puts them
-    (:mod:`llm_workshop.curation.spacing`), with the signs that punctuation gives.
+    A likelihood ratio raises the suspicion: spaces lost and added at random, against spaces as Korean puts them
+    (:mod:`llm_workshop.curation.spacing`), with the signs that punctuation gives. Foreign names, loanwords and lists of
+    names raise it too, and it grows with length. So it has to show in the words as well: Hangul in long runs where
+    spaces were lost, spaces inside words where they were scattered.
     """
 
     name: ClassVar[str] = "spacing"
@@ -236,6 +240,9 @@ class SpacingFault(Step):
     threshold: float = Field(3.2, gt=0, description="nats of evidence from which a text is dropped")
     a_gap: float = Field(0.03, ge=0, description="and nats a gap, so that long texts may have some faults")
     minimum_gaps: int = Field(10, ge=2, description="shorter texts are left alone")
+    runs: float = Field(0.5, gt=0, le=1, description="share of Hangul in runs of seven syllables or more that shows lost spaces")
+    strays: float = Field(0.15, ge=0, le=1, description="share of spaces inside words that shows scattered ones")
+    each: float = Field(0.05, ge=0, description="nats a gap that scattered spaces have at least where punctuation agrees")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         found = spacing_of(text)
@@ -251,7 +258,16 @@ class SpacingFault(Step):
             return Drop("every_syllable", f"{found.spaces}/{found.gaps}")
         if found.spaces < 0.1 * found.expected:
             return Drop("none", f"{found.spaces}, expected {found.expected:.0f}")
-        return Drop("scattered", f"{evidence:.1f} > {self.threshold}")
+        hangul = counts(text)
+        runs = sum(map(len, _RUN.findall(text))) / (hangul[HANGUL] + hangul[RARE_HANGUL])
+        if runs >= self.runs:
+            return Drop("run_together", f"{runs:.2f} >= {self.runs}")
+        signs = sum(len(sign.findall(text)) for sign in (_SPACE_BEFORE_MARK, _NO_SPACE_AFTER))
+        often = _OFTEN * signs >= found.gaps
+        strays = found.strays >= max(1 if often else 2, self.strays * found.spaces)
+        if strays and evidence >= (self.each if often else _SURE) * found.gaps:
+            return Drop("scattered", f"{evidence:.1f} > {self.threshold}")
+        return text
 
 
 STEPS = (Length, HangulRatio, Symbols, Gibberish, RepeatedLines, RepeatedNgrams, Particles, SpacingFault)

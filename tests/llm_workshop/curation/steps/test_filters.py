@@ -100,6 +100,26 @@ def test_broken_spacing_is_seen(text, reason):
     assert SpacingFault()(text, {}).reason == reason
 
 
+def test_words_run_together_are_seen_though_some_spaces_are_left():
+    text = "아침에일어나창문을여니 밤새내린눈이마당을하얗게덮고있었다. 동생은 장갑도끼지않고뛰어나가눈사람을만들기시작했다."
+    assert SpacingFault()(text, {}).reason == "run_together"
+    assert SpacingFault(runs=1.0)(text, {}) is text  # only short words are left outside of the runs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "대회에는 야마다 유키오, 이토 미쓰코, 나카노 후미오가 나왔다.",
+        "프로그래머는 컴퓨터 프로그램을 만드는 사람이에요. 프로그램에 오류가 있으면 디버그 로그인 기록을 보고 고쳐요.",
+    ],
+    ids=["foreign names", "loanwords"],
+)
+def test_words_that_the_model_of_spaces_does_not_know_are_no_fault(text):
+    suspicious = SpacingFault(threshold=0.1, minimum_gaps=2)
+    assert spacing_of(text).scattered > 0.03 * spacing_of(text).gaps  # the score alone would drop it
+    assert suspicious(text, {}) is text
+
+
 def test_a_little_bad_spacing_in_a_long_text_is_no_reason():
     text = TEXT * 5 + " 그럴수 있다. 할것이다."
     assert SpacingFault()(text, {}) == text
