@@ -121,22 +121,26 @@ class Gibberish(Step):
 
 
 _HANGUL = re.compile("[가-힣]")
+_SYLLABLES, _LINE = 10, 20  # Hangul syllables and characters of a line that says something
 
 
 class RepeatedLines(Step):
-    """Lines and paragraphs that come again and again within one text (Gopher: at most 30 %)."""
+    """Lines and paragraphs that come again and again within one text.
+
+    The Gopher rule allows 30 % of all lines. Manuals repeat headings, labels (형식, 기본값), rows of tables and code as
+    they must; so only lines of prose are counted, and half of them may repeat.
+    """
 
     name: ClassVar[str] = "repeated_lines"
     title: ClassVar[str] = "되풀이된 줄"
 
-    maximum: float = Field(0.3, ge=0, le=1, description="share of lines that repeat an earlier one, by number or characters")
-    minimum_lines: int = Field(8, ge=2, description="texts with fewer lines of Korean are left alone")
+    maximum: float = Field(0.5, ge=0, le=1, description="share of lines that repeat an earlier one, by number or characters")
+    minimum_lines: int = Field(6, ge=2, description="texts with fewer lines of Korean prose are left alone")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         if text.count("\n") < 3:
             return text
-        # lines of code repeat as they must, and so do headings of a manual (## 매개 변수): they do not count
-        lines = [line for line in map(str.strip, prose(text).split("\n")) if _HANGUL.search(line) and line[0] != "#"]
+        lines = [line for line in map(str.strip, prose(text).split("\n")) if self._says_something(line)]
         different = set(lines)
         if len(different) == len(lines) or len(lines) < self.minimum_lines:
             return text
@@ -145,6 +149,10 @@ class RepeatedLines(Step):
         if max(by_number, by_characters) > self.maximum:
             return Drop("lines", f"{max(by_number, by_characters):.2f} > {self.maximum}")
         return text
+
+    @staticmethod
+    def _says_something(line: str) -> bool:
+        return len(line) >= _LINE and line[0] not in "#|" and len(_HANGUL.findall(line)) >= _SYLLABLES
 
 
 class RepeatedNgrams(Step):

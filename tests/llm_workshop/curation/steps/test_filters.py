@@ -25,6 +25,7 @@ TEXT = (
     "아침에 일어나 창문을 여니 밤새 내린 눈이 마당을 하얗게 덮고 있었다. 동생은 장갑도 끼지 않고 뛰어나가 눈사람을 만들기 시작했다. "
     "나는 부엌에서 따뜻한 보리차를 끓이며 그 모습을 오래 바라보았다. 할머니께서는 눈이 많이 오면 이듬해 농사가 잘된다고 말씀하셨다."
 )
+LINE = "세탁기를 돌리기 전에 주머니를 비웁니다."
 ALL = (Length(), HangulRatio(), Symbols(), Gibberish(), RepeatedLines(), RepeatedNgrams(), Particles(), SpacingFault())
 
 
@@ -43,7 +44,7 @@ def test_good_text_passes_as_the_same_object(step):
         (Symbols(symbols=0.5), "가나####", "symbols", "0.67 > 0.5"),
         (Symbols(digits=0.5), "가나 1234", "digits", "0.67 > 0.5"),
         (Gibberish(), "ㅁㄴㅇㄹ ㅂㅈㄷㄱ 가나다라", "jamo", "0.67 > 0.4"),
-        (RepeatedLines(minimum_lines=4), "가나다\n가나다\n라마바\n가나다", "lines", "0.50 > 0.3"),
+        (RepeatedLines(maximum=0.4, minimum_lines=4), f"{LINE}\n{LINE}\n{LINE[::-1]}\n{LINE}", "lines", "0.50 > 0.4"),
         (RepeatedNgrams(), "사과 " * 10, "one_phrase", "1 of 10 words"),
     ],
 )
@@ -66,11 +67,17 @@ def test_code_does_not_count_as_letters_of_prose():
 
 
 def test_lines_of_code_may_repeat():
-    for again in ("}", "## 매개 변수", "```\n값 = 1  # 값\n```"):
+    labels = ("}", "## 매개 변수를 하나씩 살펴보기 전에 읽습니다", "```\n값 = 1  # 아직은 아무것도 들어 있지 않은 값\n```", "- **형식** `string`", "| 이름과 설명이 없는 줄입니다 | 값은 없습니다 |")
+    for again in labels:
         text = "설명이다.\n" + f"{again}\n" * 30
         assert RepeatedLines()(text, {}) is text
-    lines = "\n".join(["같은 말을 또 한다."] * 6 + [f"{i}번째 다른 말" for i in range(6)])
-    assert RepeatedLines()(lines, {}) == Drop("lines", "0.48 > 0.3")  # 55 of 114 characters
+
+
+def test_lines_of_prose_may_not_repeat():
+    others = [f"빨래를 너는 방법 가운데 {i}번째를 알아봅니다." for i in range(6)]
+    assert RepeatedLines()("\n".join([LINE] * 9 + others), {}) == Drop("lines", "0.53 > 0.5")  # 8 of 15
+    some = "\n".join([LINE] * 6 + others)
+    assert RepeatedLines()(some, {}) is some  # 5 of 12
 
 
 def test_one_phrase_among_others():
