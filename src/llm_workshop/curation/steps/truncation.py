@@ -17,8 +17,8 @@ from llm_workshop.curation.spacing import end_score
 from llm_workshop.curation.step import Drop, Step
 
 _MORE = re.compile(
-    r"(?:\.{2,}|…)?\s*[\[(<〔]?\s*(?:(?:전문|본문|기사|계속|더|자세히)\s?(?:더\s?)?(?:보기|읽기)|계속|이하\s?생략|후략|중략|read more|more)\s*[\])>〕»>]*\s*$",
-    re.IGNORECASE,
+    r"(?:(?:\.{2,}|…)\s*[\[(<〔]?|[\[(<〔]|^)\s*(?:(?:전문|본문|기사|계속|더|자세히)\s?(?:더\s?)?(?:보기|읽기)|계속|이하\s?생략|후략|중략|read more|more)\s*[\])>〕»>]*\s*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _DOTS = re.compile(r"(?:\.{2,}|…+)$")
 _OTHER_DOTS = re.compile(r"\.\.")
@@ -27,7 +27,7 @@ _LABEL = re.compile(r"^\s*(?!https?:)([^\s:：()]{1,12}(?: [^\s:：()]{1,8})?)\s
 #: what stands after these labels is a value and no sentence
 _VALUES = frozenset(
     "답 대답 정답 답변 관계 평점 점수 별점 날짜 날씨 이름 성명 작성자 출처 제목 주제 장소 일시 시간 재료 분류 종류 가격 전화 주소 저자 옮긴이 글 사진 "
-    "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크 계좌 계좌번호 예금주 연락처 전화번호 배송지".split()
+    "a A 결과 품목 단위 소속 직업 나이 분량 준비물 참고 비고 담당 문의 링크 내용 계좌 계좌번호 예금주 연락처 전화번호 배송지".split()
 )
 _CLOSED = re.compile(r"(?:[다요죠까네음함임됨끝]|세[여용]|[시하]오)$")
 _POLITE = re.compile(r"(?:니다|[어아해세까네지]요|십시오)$")
@@ -36,9 +36,12 @@ _SIGNED = re.compile(
     r"(?:올림|드림|배상|씀|보냄|기자|특파원|일동|대표|회장|의원|위원장|시민|주민|국민|블로그|에게|께)$|\d+\s*[월일년시분점명원]$|(?:19|20)\d\d\s?[년.]|\d월 ?\d+일"
 )
 _ADDRESSED = re.compile(r"(?:에게|께|아|야|님|여러분)[,!]?$|^\S{1,6}[아야][,!]|안녕")
+#: what a writer trails off after: 하지 말라..., 왕창 내게 하면서..., 제발...
+_TRAILING = re.compile(r"(?:[말달]라|[면으]서|는데|지만|니까|제발|하길|기를|텐데)$")
+_ITEM_NUMBER = re.compile(r"(?:^|\s)\d{1,2}\.$")
 _COMMENT = 200  # characters: a remark, which people write as they speak
 _BULLET = re.compile(r"^\s*(?:[-*→▶■●○◆·※#>|]|\d+(?=[.)])|[①-⑳])")
-_FINAL = re.compile(r"(?:[다요죠까네음임함됨봄짐줌움듬슴옴킴듯군걸게자라지니야래여용당염삼끝굳길것추]|영화|작품|드라마|최고|느낌|습니|세|예|네|쇼)$")
+_FINAL = re.compile(r"(?:[다요죠까네음임함됨봄짐줌움듬슴옴킴듯군걸게자라지니야래여용당염삼끝굳길것추]|영화|작품|드라마|최고|느낌|맛|휴|습니|세|예|네|쇼)$")
 
 
 class Truncated(Step):
@@ -62,7 +65,7 @@ class Truncated(Step):
             return text
         body = _DOTS.sub("", text)
         dots = len(body) < len(text)
-        if not body or not "가" <= body[-1] <= "힣":
+        if not body or not "가" <= body[-1] <= "힣" or body.split()[-1][0] == "#":
             return text
         # manuals in Markdown end with links (파일 작업), readings with answers (답: 붓, 벼루, 먹): nouns of any shape
         line = body[body.rfind("\n") + 1 :]
@@ -96,8 +99,10 @@ class Truncated(Step):
         if label is not None and label.group(1) not in _VALUES:
             spoken = [end for entry, end in zip(before, closed) if _LABEL.match(entry)]
             return not spoken or spoken[-1] or len(ends) > 0 or not final
-        if _SIGNED.search(rest):
+        if _SIGNED.search(rest) or (dots and _TRAILING.search(rest)):
             return False
+        if ends and _ITEM_NUMBER.search(line[: ends[-1].end()]):
+            return False  # 1. 물청소 2. 시설 점검: items of a list within a line
         if ends:
             if sentences < self.minimum:
                 # one or two sentences prove little: comments end as they like
