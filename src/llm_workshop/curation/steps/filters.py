@@ -75,8 +75,18 @@ class HangulRatio(Step):
         return text
 
 
+_RULE = re.compile(r"([^\w\s])\1{3,}")
+_TABLE_RULE = re.compile(r"^[ \t]*\|?(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*:?-*:?[ \t]*$", re.MULTILINE)
+_SENTENCE = re.compile(r"[다요]\.?[\"'”’)]*\s*$|[다요]\.\s")
+_SAYS, _FIGURES = 10, 0.5  # Hangul syllables of a sentence, and the share of digits that it may have
+
+
 class Symbols(Step):
-    """The shares of symbols (other than the marks of sentences, of which comments are full) and of digits in what is written."""
+    """The shares of symbols (other than the marks of sentences, of which comments are full) and of digits in what is written.
+
+    Code, the rules of tables and underlines (====) are layout and do not count. A sentence may be full of figures: 2010년
+    기준으로 인구는 33,505명이다.
+    """
 
     name: ClassVar[str] = "symbols"
     title: ClassVar[str] = "기호·숫자 비율"
@@ -85,13 +95,15 @@ class Symbols(Step):
     digits: float = Field(0.4, ge=0, le=1, description="the most digits")
 
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
-        text, whole = prose(text), text
+        text, whole = _TABLE_RULE.sub("", _RULE.sub("", prose(text))), text
         found = counts(text)
         written = len(text) - found[SPACE] or 1
         symbols = (found[SYMBOL] + found[PUNCTUATION] + found[SURROGATE] // 2) / written
         if symbols > self.symbols:
             return Drop("symbols", f"{symbols:.2f} > {self.symbols}")
-        if found[DIGIT] > self.digits * written:
+        if found[DIGIT] > self.digits * written and not (
+            found[HANGUL] >= _SAYS and found[DIGIT] <= _FIGURES * written and _SENTENCE.search(text)
+        ):
             return Drop("digits", f"{found[DIGIT] / written:.2f} > {self.digits}")
         return whole
 

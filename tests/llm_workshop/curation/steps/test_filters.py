@@ -41,7 +41,7 @@ def test_good_text_passes_as_the_same_object(step):
         (Length(minimum=0, maximum=3), "네 글자", "too_long", "4 > 3"),
         (HangulRatio(minimum=0.5), "한글 and English words", "little_hangul", "0.12 < 0.5"),  # 2 of 17 letters
         (HangulRatio(minimum=0.0), "12 34", "little_hangul", "0.00 < 0.0"),
-        (Symbols(symbols=0.5), "가나####", "symbols", "0.67 > 0.5"),
+        (Symbols(symbols=0.5), "가나#@#@", "symbols", "0.67 > 0.5"),
         (Symbols(digits=0.5), "가나 1234", "digits", "0.67 > 0.5"),
         (Gibberish(), "ㅁㄴㅇㄹ ㅂㅈㄷㄱ 가나다라", "jamo", "0.67 > 0.4"),
         (RepeatedLines(maximum=0.4, minimum_lines=4), f"{LINE}\n{LINE}\n{LINE[::-1]}\n{LINE}", "lines", "0.50 > 0.4"),
@@ -183,3 +183,16 @@ def test_marks_of_sentences_are_no_symbols():
 def test_laughter_is_no_gibberish():
     assert Gibberish()("ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ", {}) == "ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ"
     assert isinstance(Gibberish()("ㅋㅋㅋ ㅎㅎ", {}), Drop)  # and nothing else
+
+
+@pytest.mark.parametrize("layout", ["=" * 40, "|---|:---:|\n" * 9, "```\n{}[]();<>\n```"])
+def test_layout_does_not_count_as_symbols(layout):
+    text = f"제목을 쓴다\n{layout}\n내용을 쓴다"
+    assert Symbols()(text, {}) is text
+
+
+def test_a_sentence_may_be_full_of_figures():
+    text = "2010년 기준으로 인구는 33,505명이다."
+    assert Symbols()(text, {}) is text
+    assert Symbols()(text.removesuffix("이다."), {}).reason == "digits"  # no sentence
+    assert Symbols()(text.replace("33,505", "33,505,821,440,127"), {}).reason == "digits"  # more than half
