@@ -13,6 +13,7 @@ MODULES: tuple[str, ...] = (
     "markup",
     "boilerplate",
     "repetition",
+    "translated",
     "language",
     "filters",
     "truncation",

@@ -43,6 +43,7 @@ _SIGNS = re.compile(
   | ^(?:[▲△↑]\s*)?(?:맨\s*위로|위로\s*가기|페이지\s*상단으?로?|top)\s*[▲△↑]?$
   | ^[▶▷►■◆☞※★+\-]*\s*(?:관련|추천|인기|많이\s*본|최신|다른|이\s*시각)\s*(?:글|기사|뉴스|게시물|포스트|영상|상품|주요뉴스)\s*(?:들)?\s*(?:더\s*보기|보기|목록|모음|[>▶»:]|$)
   | ^많이\s*본\s*(?:글|뉴스|기사)(?:\s+\d+)+
+  | ^>?\s*\[!div\b[^\]]*\]$ | ^:{3,}\s*(?:[a-z][^가-힣]*)?$ | ^:(?:begin|end)_tab:(?:`[^`]*`)?$ | ^\[\[_?TOC_?\]\]$
   """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -61,7 +62,7 @@ _NOTICES = re.compile(
 )
 # one of these stands in every line that the two patterns and the count of words can find
 _TRIGGER = re.compile(
-    r"[|│ㅣ›»>©ⓒ▲▶#]|로그인|바로가기|메뉴|공유|목록|댓글|조회|공감|추천|좋아요|스크랩|구독|인쇄|[Cc]opyright|COPYRIGHT|[Rr]ights|RIGHTS|"
+    r"[|│ㅣ›»>©ⓒ▲▶#]|:::|_tab:|\[\[_?TOC|로그인|바로가기|메뉴|공유|목록|댓글|조회|공감|추천|좋아요|스크랩|구독|인쇄|[Cc]opyright|COPYRIGHT|[Rr]ights|RIGHTS|"
     r"무단|저작권|통신판매|사업자|입력|등록|수정|작성|게시|발행|승인|태그|[Tt]ag|TAG|키워드|맨 ?위로|위로|더 ?보기|많이 본|관련|인기|다음|이전|쿠키|자바|"
     r"[Jj]ava|욕설|비방|앱|어플|검색|전체보기|이용약관|개인정보|고객센터|[Tt]op|TOP"
 )

@@ -76,7 +76,7 @@ class HangulRatio(Step):
 
 
 _RULE = re.compile(r"([^\w\s])\1{3,}")
-_TABLE_RULE = re.compile(r"^[ \t]*\|?(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*:?-*:?[ \t]*$", re.MULTILINE)
+_TABLE_RULE = re.compile(r"^[ \t|:+-]{4,}$", re.MULTILINE)
 _SENTENCE = re.compile(r"[다요]\.?[\"'”’)]*\s*$|[다요]\.\s")
 _SAYS, _FIGURES = 10, 0.5  # Hangul syllables of a sentence, and the share of digits that it may have
 

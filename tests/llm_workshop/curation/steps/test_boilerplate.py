@@ -37,6 +37,11 @@ STORY = "어제는 비가 와서 집에 있었다.\n오늘은 맑아서 산책�
         "사업자등록번호: 123-45-67890 | 통신판매업신고번호: 제2020-서울강남-0001호",
         "구독과 좋아요, 알림 설정까지 꼭 눌러 주세요~",
         "개인정보처리방침 | 이용약관 | 고객센터",
+        '> [!div class="nextstepaction"]',
+        ':::code language="csharp" source="snippets/Program.cs" id="read":::',
+        ":::",
+        ":begin_tab:`pytorch`",
+        "[[TOC]]",
     ],
 )
 def test_lines_of_the_page(line):

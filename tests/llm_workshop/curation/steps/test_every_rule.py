@@ -16,11 +16,11 @@ from llm_workshop.curation.steps import steps_by_name
 from llm_workshop.curation.steps.naive import NaiveWipe
 
 RULES = (
-    "mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace", "length", "language", "hangul_ratio", "gibberish",
+    "mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace", "machine_spacing", "length", "language", "hangul_ratio", "gibberish",
     "symbols", "repeated_lines", "repeated_ngrams", "spacing", "particles", "truncated", "naive_wipe",
 )  # fmt: skip
 #: in the order of the recipe; those of other kinds (models, personal data) have tests of their own
-CLEANING = ("mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace")
+CLEANING = ("mojibake", "unicode", "html", "boilerplate", "repetition", "whitespace", "machine_spacing")
 #: characters and pieces that rules look for, more often than chance would bring them
 PIECES = st.sampled_from(
     "<p> </p> <br> <b </div> <!-- & &amp; &lt; &#44032; &nbsp; ` ``` | > ⓒ ㅋ ㅋㅋㅋㅋ !!!! ~ . … \u200b \u200d \ufeff \u00ad \u00a0 "
