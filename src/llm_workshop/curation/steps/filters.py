@@ -42,6 +42,17 @@ def prose(text: str) -> str:
     return _FENCED.sub("", text) if "```" in text else text
 
 
+_NAMES = re.compile(r"``?[^`\n]{1,200}`{1,2}|https?://\S+|(?<![A-Za-z0-9])[A-Za-z0-9]++(?:(?:\.|::|/|_)[A-Za-z0-9]++)++")
+_MOST = 0.5  # share of Hangul among the letters that are left
+
+
+def korean_about_names(text: str, syllables: int = 200) -> bool:
+    """Whether a text has so many Hangul syllables, and mostly Hangul once code, addresses and dotted names are out."""
+    found = counts(_NAMES.sub(" ", prose(text)))
+    hangul = found[HANGUL] + found[RARE_HANGUL]
+    return hangul >= syllables and hangul >= _MOST * letters(found)
+
+
 class Length(Step):
     """Too short to teach anything, or so long that it is no document but a dump."""
 
@@ -70,7 +81,7 @@ class HangulRatio(Step):
     def __call__(self, text: str, tags: dict[str, Any]) -> str | Drop:
         found = counts(prose(text))
         hangul, total = found[HANGUL] + found[RARE_HANGUL], letters(found)
-        if hangul < self.minimum * total or not hangul:
+        if (hangul < self.minimum * total or not hangul) and not (self.minimum <= _MOST and korean_about_names(text)):
             return Drop("little_hangul", f"{hangul / total if total else 0:.2f} < {self.minimum}")
         return text
 
@@ -108,6 +119,9 @@ class Symbols(Step):
         return whole
 
 
+_SLANG = re.compile("(?<![ㄱ-ㅣ])(?:ㅎ?ㄷㄷ|(?:ㅂㅇ)+|ㄱㅅ|ㅊㅊ)(?![ㄱ-ㅣ])")  # 덜덜, 바이, 감사, 추천
+
+
 class Gibberish(Step):
     """Keys hit at random and syllables that Korean does not have: ㅁㄴㅇㄹ, 퓱렏쀓."""
 
@@ -121,7 +135,7 @@ class Gibberish(Step):
         found = counts(text)
         syllables = found[HANGUL] + found[RARE_HANGUL]
         if found[JAMO] > self.jamo * (syllables + found[JAMO]):
-            jamo = found[JAMO] - sum(map(text.count, "ㅋㅎㅠㅜㅡ"))  # laughter and tears are meant
+            jamo = found[JAMO] - sum(map(text.count, "ㅋㅎㅠㅜㅡ")) - sum(map(len, _SLANG.findall(text)))  # laughter and tears are meant
             if jamo > self.jamo * (syllables + jamo) or not syllables:
                 return Drop("jamo", f"{found[JAMO] / (syllables + found[JAMO]):.2f} > {self.jamo}")
         # syllables outside of KS X 1001 are rare in Korean and 79 % of random ones: look closer only where there are some

@@ -181,6 +181,8 @@ def test_marks_of_sentences_are_no_symbols():
 
 
 def test_laughter_is_no_gibberish():
+    assert Gibberish()("와 ㄷㄷ 명작 ㅎㄷㄷ", {}) == "와 ㄷㄷ 명작 ㅎㄷㄷ"
+    assert isinstance(Gibberish()("와 ㄷㅁ 명작 ㅎㄷㅁ", {}), Drop)
     assert Gibberish()("ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ", {}) == "ㅋㅋ 원피스 팬 ㅋㅋ ㅠㅠ"
     assert isinstance(Gibberish()("ㅋㅋㅋ ㅎㅎ", {}), Drop)  # and nothing else
 

@@ -53,3 +53,12 @@ def test_the_rule_tags_and_drops():
 def test_an_unknown_language_cannot_be_asked_for():
     with pytest.raises(ValueError, match="'ko', 'en', 'ja', 'zh' or 'other'"):
         Language(keep=("kr",))
+
+
+def test_a_manual_about_names_is_korean():
+    sentence = "이 속성은 `Example.Components.Hosting.WebHostBuilder.Configuration.Logging` 값을 읽고 https://example.com/components/hosting/builder 주소로 보냅니다. "
+    tags = {}
+    assert language_of(sentence * 15)[0] != "ko"
+    assert Language()(sentence * 15, tags) == sentence * 15 and tags == {"language": "ko"}
+    assert isinstance(Language()(sentence * 3, {}), Drop)  # too little Korean to tell
+    assert isinstance(Language()((sentence + "It rained all day and nobody came to see the house. ") * 15, {}), Drop)
