@@ -22,6 +22,14 @@ RUNS = {
     "labs/week02_curation/dedup.py": RAW,
     "labs/week02_curation/report.py": RAW,
     "labs/week03_tokenizers/tokenizer.py": SMALL,
+    "labs/week03_tokenizers/compare.py": (
+        "corpus.megabytes=0.2", "compare_tokenizers.vocab_sizes=400,600", "compare_tokenizers.train_megabytes=0.05",
+        "compare_tokenizers.model_megabytes=0.02", "compare_tokenizers.valid_kilobytes=8", "compare_tokenizers.d_model=32",
+    ),
+    "labs/week03_tokenizers/extend.py": (
+        "corpus.megabytes=0.2", "extend_tokenizer.base_vocab_size=512", "extend_tokenizer.new_tokens=64", "extend_tokenizer.megabytes=0.05",
+        "extend_tokenizer.steps=4",
+    ),
     "labs/week04_architectures/attention.py": SMALL,
     "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),
     "labs/week05_pretraining/pretrain.py": (

@@ -89,7 +89,7 @@ def metric(stack, name, **labels):
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{") and all(w in line for w in wanted))
 
 
-def eventually(condition, seconds=5):
+def eventually(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not so after {seconds} s"
@@ -194,10 +194,22 @@ def test_a_request_is_stopped_by_its_id(triton_stack):
     assert outputs["finish_reason"] == b"cancelled" and outputs["num_output_tokens"] < LONG
 
 
+def settled(stack, outcome: str) -> float:
+    """How many requests have ended so, once those that earlier tests left behind are counted."""
+    for name in ("workshop_requests_running", "workshop_requests_waiting"):
+        eventually(lambda name=name: metric(stack, name) == 0)
+    count, since = metric(stack, "workshop_requests_total", outcome=outcome), time.monotonic()
+    while time.monotonic() - since < 1.5:
+        time.sleep(0.1)
+        if (now := metric(stack, "workshop_requests_total", outcome=outcome)) != count:
+            count, since = now, time.monotonic()
+    return count
+
+
 @pytest.mark.parametrize("way", ["vanishes", "is stopped by its id"])
 def test_a_request_that_waits_leaves_the_line_and_disturbs_nobody(triton_stack, way):
     n_rows = triton_stack.artifacts.settings.serving.max_rows
-    before = metric(triton_stack, "workshop_requests_total", outcome="cancelled")
+    before = settled(triton_stack, "cancelled")
     streams = [Stream(triton_stack, text_input=RHYME, sampling_param_max_tokens=LONG) for _ in range(n_rows)]
     try:
         eventually(lambda: metric(triton_stack, "workshop_requests_running") == n_rows)
@@ -222,7 +234,7 @@ def test_a_request_that_waits_leaves_the_line_and_disturbs_nobody(triton_stack, 
 def test_more_than_may_wait_are_told_that_the_server_is_busy(triton_stack):
     serving = triton_stack.artifacts.settings.serving
     room = serving.max_rows + serving.max_waiting
-    before = metric(triton_stack, "workshop_requests_total", outcome="busy")
+    before = settled(triton_stack, "busy")
     stream = Stream(triton_stack, text_input=RHYME, sampling_param_max_tokens=LONG)
     inputs = tensors({"text_input": RHYME, "sampling_param_max_tokens": LONG})
     for _ in range(room + 2):  # without streaming, so that whatever comes soon is a refusal
