@@ -295,7 +295,7 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, info):
 
 def test_ctrl_c_in_a_pipe_is_an_interruption(tmp_path, info):
     def silent(server, request, context):
-        server.release.wait(30)
+        server.release.wait(90)
         yield from ()
 
     with FakeTriton(silent, info=info) as fake:
@@ -303,5 +303,5 @@ def test_ctrl_c_in_a_pipe_is_an_interruption(tmp_path, info):
         while not fake.requests:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and b"Traceback" not in stderr
