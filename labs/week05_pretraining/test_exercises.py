@@ -8,21 +8,9 @@ import pytest
 import torch
 from torch import tensor
 
-from llm_workshop.learning.grading import exercise
+from llm_workshop.learning.grading import assert_close, exercise
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
-
-
-def close(actual, expected, tolerance: float = 1e-5) -> None:
-    """모양과 값이 모두 같아야 합니다."""
-    __tracebackhide__ = True
-    assert isinstance(actual, torch.Tensor), f"텐서가 아니라 {type(actual).__name__}입니다"
-    expected = expected if isinstance(expected, torch.Tensor) else tensor(expected)
-    got, right = tuple(actual.shape), tuple(expected.shape)
-    assert got == right, f"모양이 {got}입니다. 바른 모양은 {right}입니다"
-    same = torch.allclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
-    assert same, f"나온 값 {actual.tolist()}, 바른 값 {expected.tolist()}"
-
 
 # --- cross_entropy --------------------------------------------------------------------------------------------
 
@@ -31,28 +19,28 @@ def close(actual, expected, tolerance: float = 1e-5) -> None:
 def test_the_mean_of_minus_log_p(submission):
     # 로짓 0과 ln 3: 확률은 1/4과 3/4.
     logits = tensor([[0.0, LN3], [0.0, LN3], [0.0, LN3]])
-    close(submission.cross_entropy(logits, tensor([0, 1, 1])), (math.log(4) + 2 * math.log(4 / 3)) / 3)
-    close(submission.cross_entropy(torch.full((5, 4096), 7.0), torch.arange(5)), math.log(4096))
+    assert_close(submission.cross_entropy(logits, tensor([0, 1, 1])), (math.log(4) + 2 * math.log(4 / 3)) / 3)
+    assert_close(submission.cross_entropy(torch.full((5, 4096), 7.0), torch.arange(5)), math.log(4096))
 
 
 @exercise("cross_entropy", hint="정답이 -100인 자리는 합에서도, 나누는 수에서도 빼세요.")
 def test_ignored_places_count_nowhere(submission):
     logits = tensor([[0.0, LN3], [5.0, -9.0], [0.0, LN3]])
-    close(submission.cross_entropy(logits, tensor([0, -100, -100])), LN4)
-    close(submission.cross_entropy(logits, tensor([0, -100, 1])), (LN4 + math.log(4 / 3)) / 2)
+    assert_close(submission.cross_entropy(logits, tensor([0, -100, -100])), LN4)
+    assert_close(submission.cross_entropy(logits, tensor([0, -100, 1])), (LN4 + math.log(4 / 3)) / 2)
 
 
 @exercise("cross_entropy", hint="e^1000은 무한대입니다. 가장 큰 로짓을 빼거나 logsumexp를 쓰고, 확률을 구한 뒤 로그를 씌우지 마세요.")
 def test_large_logits_do_not_overflow(submission):
-    close(submission.cross_entropy(tensor([[1000.0, 1000.0 + LN3]]), tensor([0])), LN4, 1e-3)
-    close(submission.cross_entropy(tensor([[0.0, 500.0]]), tensor([0])), 500.0)
+    assert_close(submission.cross_entropy(tensor([[1000.0, 1000.0 + LN3]]), tensor([0])), LN4, 1e-3)
+    assert_close(submission.cross_entropy(tensor([[0.0, 500.0]]), tensor([0])), 500.0)
 
 
 @exercise("cross_entropy", hint="기울기가 흘러야 합니다. .item()이나 numpy를 거치지 마세요. 기울기는 (확률 - 정답의 1) / 자리의 수입니다.")
 def test_the_gradient_is_probability_minus_one_hot(submission):
     logits = tensor([[0.0, LN3], [0.0, 0.0]], requires_grad=True)
     submission.cross_entropy(logits, tensor([1, 0])).backward()
-    close(logits.grad, [[0.25 / 2, -0.25 / 2], [-0.5 / 2, 0.5 / 2]])
+    assert_close(logits.grad, [[0.25 / 2, -0.25 / 2], [-0.5 / 2, 0.5 / 2]])
 
 
 # --- bits_per_byte --------------------------------------------------------------------------------------------
@@ -109,19 +97,19 @@ def test_without_a_warm_up(submission):
 @exercise("clip_gradients", hint="모든 텐서를 이어 붙인 벡터의 길이입니다. 텐서마다 따로 자르지 마세요.")
 def test_all_gradients_are_one_vector(submission):
     clipped, norm = submission.clip_gradients([tensor([3.0]), tensor([[4.0]])], 1.0)
-    close(clipped[0], [0.6])
-    close(clipped[1], [[0.8]])
+    assert_close(clipped[0], [0.6])
+    assert_close(clipped[1], [[0.8]])
     assert float(norm) == pytest.approx(5.0)
     clipped, norm = submission.clip_gradients([tensor([[1.0, 1.0], [1.0, 1.0]]), tensor([0.0, 0.0])], 1.0)
-    close(clipped[0], [[0.5, 0.5], [0.5, 0.5]])
-    close(clipped[1], [0.0, 0.0])
+    assert_close(clipped[0], [[0.5, 0.5], [0.5, 0.5]])
+    assert_close(clipped[1], [0.0, 0.0])
     assert float(norm) == pytest.approx(2.0)
 
 
 @exercise("clip_gradients", hint="길이가 max_norm보다 작으면 그대로 둡니다. 늘리지 마세요.")
 def test_short_gradients_stay(submission):
     clipped, norm = submission.clip_gradients([tensor([0.3]), tensor([0.4])], 1.0)
-    close(torch.cat(clipped), [0.3, 0.4])
+    assert_close(torch.cat(clipped), [0.3, 0.4])
     assert float(norm) == pytest.approx(0.5)
 
 
@@ -129,10 +117,10 @@ def test_short_gradients_stay(submission):
 def test_the_given_gradients_stay_and_zeros_are_fine(submission):
     gradient = tensor([30.0, 40.0])
     clipped, _ = submission.clip_gradients([gradient], 5.0)
-    close(clipped[0], [3.0, 4.0])
-    close(gradient, [30.0, 40.0])
+    assert_close(clipped[0], [3.0, 4.0])
+    assert_close(gradient, [30.0, 40.0])
     clipped, norm = submission.clip_gradients([torch.zeros(3)], 1.0)
-    close(clipped[0], [0.0, 0.0, 0.0])
+    assert_close(clipped[0], [0.0, 0.0, 0.0])
     assert float(norm) == 0.0
 
 
@@ -147,32 +135,32 @@ def logits_of(*probabilities: float) -> torch.Tensor:
 def test_temperature_sharpens(submission):
     # 제곱하면 9 : 1 : 4, 합은 14.
     logits = logits_of(3 / 6, 1 / 6, 2 / 6)
-    close(submission.token_probabilities(logits, temperature=0.5), [9 / 14, 1 / 14, 4 / 14])
-    close(submission.token_probabilities(logits), [3 / 6, 1 / 6, 2 / 6])
-    close(submission.token_probabilities(logits, temperature=0.0), [1.0, 0.0, 0.0])
+    assert_close(submission.token_probabilities(logits, temperature=0.5), [9 / 14, 1 / 14, 4 / 14])
+    assert_close(submission.token_probabilities(logits), [3 / 6, 1 / 6, 2 / 6])
+    assert_close(submission.token_probabilities(logits, temperature=0.0), [1.0, 0.0, 0.0])
 
 
 @exercise("token_probabilities", hint="가장 그럴듯한 k개만 남기고 다시 합이 1이 되게 하세요. 결과는 어휘의 차례 그대로입니다.")
 def test_top_k_keeps_the_likeliest(submission):
-    close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=2), [0.0, 4 / 7, 0.0, 3 / 7])
-    close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=9), [0.1, 0.4, 0.2, 0.3])
+    assert_close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=2), [0.0, 4 / 7, 0.0, 3 / 7])
+    assert_close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=9), [0.1, 0.4, 0.2, 0.3])
 
 
 @exercise("token_probabilities", hint="p를 넘게 한 토큰까지 남깁니다. 0.4 + 0.3 = 0.7이므로 p = 0.6이면 둘이 남습니다.")
 def test_top_p_keeps_the_token_that_crosses(submission):
     logits = logits_of(0.1, 0.4, 0.2, 0.3)
-    close(submission.token_probabilities(logits, top_p=0.6), [0.0, 4 / 7, 0.0, 3 / 7])
-    close(submission.token_probabilities(logits, top_p=0.8), [0.0, 4 / 9, 2 / 9, 3 / 9])
+    assert_close(submission.token_probabilities(logits, top_p=0.6), [0.0, 4 / 7, 0.0, 3 / 7])
+    assert_close(submission.token_probabilities(logits, top_p=0.8), [0.0, 4 / 9, 2 / 9, 3 / 9])
     # 첫 토큰은 p가 아무리 작아도 남습니다.
-    close(submission.token_probabilities(logits, top_p=0.01), [0.0, 1.0, 0.0, 0.0])
+    assert_close(submission.token_probabilities(logits, top_p=0.01), [0.0, 1.0, 0.0, 0.0])
 
 
 @exercise("token_probabilities", hint="온도 → top-k → top-p의 차례이고, top-p는 top-k로 남은 것의 확률을 다시 맞춘 다음에 셉니다.")
 def test_the_rules_come_in_order(submission):
     # k = 2로 남은 둘은 4/7과 3/7. 4/7 = 0.571 ≥ 0.55이므로 하나만 남습니다.
-    close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=2, top_p=0.55), [0.0, 1.0, 0.0, 0.0])
+    assert_close(submission.token_probabilities(logits_of(0.1, 0.4, 0.2, 0.3), top_k=2, top_p=0.55), [0.0, 1.0, 0.0, 0.0])
     # 온도 1/2이면 제곱이 25 : 9 : 4, 합은 38. 25/38 = 0.658 ≥ 0.6. 온도를 나중에 걸면 둘이 남습니다.
-    close(submission.token_probabilities(logits_of(0.5, 0.3, 0.2), temperature=0.5, top_p=0.6), [1.0, 0.0, 0.0])
+    assert_close(submission.token_probabilities(logits_of(0.5, 0.3, 0.2), temperature=0.5, top_p=0.6), [1.0, 0.0, 0.0])
 
 
 # --- pack_windows ---------------------------------------------------------------------------------------------
@@ -213,7 +201,7 @@ def test_unequal_batches_weigh_by_their_targets(submission):
     # 손실의 합은 2·(1 + 2 + 3)과 2·6, 자리는 3과 1. 평균 24 / 4, 기울기 12 / 4.
     loss = submission.accumulate_gradients([w], [tensor([1.0, 2.0, 3.0]), tensor([6.0])], lambda x: ((w * x).sum(), len(x)))
     assert float(loss) == pytest.approx(6.0)
-    close(w.grad, 3.0)
+    assert_close(w.grad, 3.0)
 
 
 @exercise("accumulate_gradients", hint="전에 남아 있던 .grad를 먼저 지우세요. backward()는 덮어쓰지 않고 더합니다.")
@@ -222,7 +210,7 @@ def test_old_gradients_are_forgotten(submission):
     w.grad = tensor([100.0, 100.0])
     for _ in range(2):
         submission.accumulate_gradients([w, unused], [tensor([1.0, 4.0]), tensor([3.0, 0.0])], lambda x: ((w * x).sum(), 1))
-        close(w.grad, [2.0, 2.0])
+        assert_close(w.grad, [2.0, 2.0])
     assert unused.grad is None or float(unused.grad) == 0
 
 
@@ -237,7 +225,7 @@ def test_each_batch_goes_back_before_the_next_begins(submission):
 
     submission.accumulate_gradients([w], [5.0, 7.0, 9.0], loss_sum)
     assert len(seen) == 3 and seen[0] == 0.0 and 0 < seen[1] < seen[2], "앞 묶음의 기울기가 아직 없습니다"
-    close(w.grad, 7.0)
+    assert_close(w.grad, 7.0)
 
 
 # --- AdamW ----------------------------------------------------------------------------------------------------
@@ -253,26 +241,26 @@ def after(submission, gradients, start=1.0, **settings):
 
 @exercise("AdamW", hint="첫 걸음에서는 m' = g, √v' = |g|이므로 크기와 상관없이 꼭 lr만큼 갑니다. 1 - β^t로 나누었나요?")
 def test_the_first_step_has_the_length_of_the_rate(submission):
-    close(after(submission, [0.5], lr=0.1), [0.9])
-    close(after(submission, [-800.0], lr=0.1), [1.1])
+    assert_close(after(submission, [0.5], lr=0.1), [0.9])
+    assert_close(after(submission, [-800.0], lr=0.1), [1.1])
 
 
 @exercise("AdamW", hint="m은 β1로, v는 β2로 흐립니다. v는 기울기의 **제곱**의 평균이고, 나눌 때 제곱근을 씌웁니다.")
 def test_two_steps_by_hand(submission):
     # β = (1/2, 3/4), g = 1, 3.  m = 1/2 → 1/4 + 3/2 = 7/4, m' = 7/3.  v = 1/4 → 3/16 + 9/4 = 39/16, v' = 39/7.
     second = (7 / 3) / math.sqrt(39 / 7)
-    close(after(submission, [1.0, 3.0], start=0.0, lr=1.0, betas=(0.5, 0.75)), [-1.0 - second])
+    assert_close(after(submission, [1.0, 3.0], start=0.0, lr=1.0, betas=(0.5, 0.75)), [-1.0 - second])
 
 
 @exercise("AdamW", hint="가중치 감쇠는 기울기에 더하지 않고 가중치에 바로 겁니다: w ← w - lr·λ·w. 기울기가 0이어도 줄어듭니다.")
 def test_decay_is_apart_from_the_gradient(submission):
-    close(after(submission, [0.0], start=10.0, lr=0.1, weight_decay=0.5), [9.5])
-    close(after(submission, [2.0], start=10.0, lr=0.1, weight_decay=0.5), [9.4])
+    assert_close(after(submission, [0.0], start=10.0, lr=0.1, weight_decay=0.5), [9.5])
+    assert_close(after(submission, [2.0], start=10.0, lr=0.1, weight_decay=0.5), [9.4])
 
 
 @exercise("AdamW", hint="ε은 제곱근 **밖**에 더합니다. g = 1, ε = 3이면 1 / (1 + 3)입니다.")
 def test_eps_stands_outside_of_the_root(submission):
-    close(after(submission, [1.0], start=0.0, lr=1.0, eps=3.0), [-0.25])
+    assert_close(after(submission, [1.0], start=0.0, lr=1.0, eps=3.0), [-0.25])
 
 
 @exercise("AdamW", hint="m과 v는 파라미터마다 따로입니다. 걸음 수 t는 step()을 부를 때 한 번만 올립니다. 받은 텐서를 제자리에서 고치세요.")
@@ -283,7 +271,7 @@ def test_every_parameter_has_its_own_state(submission):
     optimizer.step([tensor([[1.0, -1.0]]), tensor([0.0])])
     optimizer.step([tensor([[3.0, -3.0]]), kept])
     second = (7 / 3) / math.sqrt(39 / 7)
-    close(a.detach(), [[-1.0 - second, 1.0 + second]])
+    assert_close(a.detach(), [[-1.0 - second, 1.0 + second]])
     # b: m = 3/2, m' = 2.  v = 9/4, v' = 36/7.
-    close(b, [5.0 - 2 / math.sqrt(36 / 7)])
-    close(kept, [3.0])
+    assert_close(b, [5.0 - 2 / math.sqrt(36 / 7)])
+    assert_close(kept, [3.0])

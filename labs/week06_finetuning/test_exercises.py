@@ -6,19 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from llm_workshop.learning.grading import exercise
-
-
-def close(actual, expected, tolerance: float = 1e-5) -> None:
-    """모양과 값이 모두 같아야 합니다."""
-    __tracebackhide__ = True
-    assert isinstance(actual, torch.Tensor), f"텐서가 아니라 {type(actual).__name__}입니다"
-    expected = expected if isinstance(expected, torch.Tensor) else tensor(expected)
-    got, right = tuple(actual.shape), tuple(expected.shape)
-    assert got == right, f"모양이 {got}입니다. 바른 모양은 {right}입니다"
-    same = torch.allclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
-    assert same, f"나온 값 {actual.tolist()}, 바른 값 {expected.tolist()}"
-
+from llm_workshop.learning.grading import assert_close, exercise
 
 # --- mask_prompt ----------------------------------------------------------------------------------------------
 
@@ -59,18 +47,18 @@ HIDDEN = torch.arange(24.0).view(2, 4, 3)  # 글 b, 자리 t의 벡터는 [12b +
 @exercise("pool_last", hint="hidden[:, -1]은 패딩의 벡터입니다. 글마다 마지막 True의 자리를 찾으세요.")
 def test_padding_on_the_right_is_skipped(submission):
     mask = tensor([[True, True, False, False], [True, True, True, True]])
-    close(submission.pool_last(HIDDEN, mask), [[3.0, 4.0, 5.0], [21.0, 22.0, 23.0]])
+    assert_close(submission.pool_last(HIDDEN, mask), [[3.0, 4.0, 5.0], [21.0, 22.0, 23.0]])
 
 
 @exercise("pool_last", hint="왼쪽에 패딩이 있으면 '길이 - 1'은 마지막 자리가 아닙니다. True의 개수가 아니라 자리를 보세요.")
 def test_padding_on_the_left_is_no_matter(submission):
     mask = tensor([[False, False, True, True], [False, True, True, False]])
-    close(submission.pool_last(HIDDEN, mask), [[9.0, 10.0, 11.0], [18.0, 19.0, 20.0]])
+    assert_close(submission.pool_last(HIDDEN, mask), [[9.0, 10.0, 11.0], [18.0, 19.0, 20.0]])
 
 
 @exercise("pool_last", hint="토큰이 하나도 없는 글에는 마지막 토큰이 없습니다. ValueError를 내세요.")
 def test_a_text_without_tokens_is_refused(submission):
-    close(submission.pool_last(HIDDEN[:1], tensor([[True, False, False, False]])), [[0.0, 1.0, 2.0]])
+    assert_close(submission.pool_last(HIDDEN[:1], tensor([[True, False, False, False]])), [[0.0, 1.0, 2.0]])
     with pytest.raises(ValueError):
         submission.pool_last(HIDDEN, tensor([[True, False, False, False], [False] * 4]))
 
@@ -146,7 +134,7 @@ def test_it_begins_as_the_frozen_layer_and_can_learn(submission):
     layer = submission.LoRALinear(W.clone(), 2, 8.0)
     x = tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])
     y = layer.forward(x)
-    close(y.detach(), [[[1.0, 4.0], [5.0, 11.0]]])
+    assert_close(y.detach(), [[[1.0, 4.0], [5.0, 11.0]]])
     assert layer.A.shape == (2, 3) and layer.B.shape == (2, 2)
     y.sum().backward()
     assert layer.B.grad is not None and layer.B.grad.abs().sum() > 0
@@ -156,17 +144,17 @@ def test_it_begins_as_the_frozen_layer_and_can_learn(submission):
 def test_the_change_counts_alpha_over_rank(submission):
     x = tensor([[1.0, 1.0, 1.0]])
     # x Wᵀ = (6, 15), B A x = (3, 3).
-    close(adapted(submission).forward(x).detach(), [[12.0, 21.0]])
-    close(adapted(submission, alpha=1.0).forward(x).detach(), [[7.5, 16.5]])
+    assert_close(adapted(submission).forward(x).detach(), [[12.0, 21.0]])
+    assert_close(adapted(submission, alpha=1.0).forward(x).detach(), [[7.5, 16.5]])
 
 
 @exercise("LoRALinear", hint="합친 행렬은 W + (alpha / r) B A이고, 그것을 곱한 결과가 forward와 같아야 합니다. 받은 W는 그대로 두세요.")
 def test_merging_gives_the_same_in_one_matrix(submission):
     layer = adapted(submission)
-    close(layer.merged_weight().detach(), [[3.0, 6.0, 3.0], [4.0, 5.0, 12.0]])
+    assert_close(layer.merged_weight().detach(), [[3.0, 6.0, 3.0], [4.0, 5.0, 12.0]])
     x = tensor([[1.0, -1.0, 2.0]])
-    close(layer.forward(x).detach(), [[3.0, 23.0]])  # 합친 뒤에도 forward는 어댑터를 한 번만 더합니다
-    close(layer.merged_weight().detach(), [[3.0, 6.0, 3.0], [4.0, 5.0, 12.0]])
+    assert_close(layer.forward(x).detach(), [[3.0, 23.0]])  # 합친 뒤에도 forward는 어댑터를 한 번만 더합니다
+    assert_close(layer.merged_weight().detach(), [[3.0, 6.0, 3.0], [4.0, 5.0, 12.0]])
 
 
 @exercise("LoRALinear", hint="배우는 것은 A와 B뿐입니다. 받은 weight가 기울기를 원하더라도 흐르지 않게 끊으세요(detach).")
@@ -177,7 +165,7 @@ def test_only_the_thin_matrices_learn(submission):
     assert weight.grad is None
     assert layer.A.requires_grad and layer.B.requires_grad and layer.A.is_leaf and layer.B.is_leaf
     # B가 0이므로 A의 첫 기울기는 0이고, B의 기울기는 A x입니다.
-    close(layer.B.grad, layer.A.detach().sum().expand(2, 1))
+    assert_close(layer.B.grad, layer.A.detach().sum().expand(2, 1))
 
 
 @exercise("LoRALinear", hint="랭크는 1 이상, 행렬의 짧은 변 이하입니다. 아니면 ValueError입니다.")
@@ -195,14 +183,14 @@ def test_ranks_that_cannot_be_are_refused(submission):
 def test_every_row_gets_its_length(submission):
     weight = tensor([[3.0, 4.0], [0.0, -2.0]])
     got = submission.dora_weight(weight, torch.zeros(1, 2), torch.zeros(2, 1), 1.0, tensor([10.0, 3.0]))
-    close(got, [[6.0, 8.0], [0.0, -3.0]])
+    assert_close(got, [[6.0, 8.0], [0.0, -3.0]])
 
 
 @exercise("dora_weight", hint="길이는 W가 아니라 V = W + scale · B A의 것입니다. 방향을 바꾼 뒤의 길이로 나누세요.")
 def test_the_direction_is_changed_before_the_length_is_taken(submission):
     # V = (0, 4) + 0.5·(6, 0) = (3, 4).
     got = submission.dora_weight(tensor([[0.0, 4.0]]), tensor([[3.0, 0.0]]), tensor([[2.0]]), 0.5, tensor([10.0]))
-    close(got, [[6.0, 8.0]])
+    assert_close(got, [[6.0, 8.0]])
 
 
 @exercise("dora_weight", hint="|V|를 detach하세요. 그러면 V로 흐르는 기울기는 m / |V|배일 뿐입니다. m과 B, A에는 기울기가 흘러야 합니다.")
@@ -210,8 +198,8 @@ def test_the_length_is_a_constant_to_the_gradient(submission):
     A, B = tensor([[1.0, 0.0]], requires_grad=True), tensor([[0.0]], requires_grad=True)
     magnitude = tensor([10.0], requires_grad=True)
     submission.dora_weight(tensor([[3.0, 4.0]]), A, B, 1.0, magnitude).sum().backward()
-    close(B.grad, [[2.0]])  # m / |V| · (1, 1)·(1, 0)
-    close(magnitude.grad, [7 / 5])  # (3 + 4) / 5
+    assert_close(B.grad, [[2.0]])  # m / |V| · (1, 1)·(1, 0)
+    assert_close(magnitude.grad, [7 / 5])  # (3 + 4) / 5
 
 
 # --- quantize_blocks ------------------------------------------------------------------------------------------
@@ -224,14 +212,14 @@ def test_the_nearest_number_of_the_table(submission):
     # 10으로 나누면 -1, 0.55, 0.15, -0.3, 0.65.
     codes, largest = submission.quantize_blocks(tensor([-10.0, 5.5, 1.5, -3.0, 6.5]), TABLE, 8)
     assert codes.tolist() == [0, 3, 3, 1, 4]
-    close(largest, [10.0])
+    assert_close(largest, [10.0])
 
 
 @exercise("quantize_blocks", hint="묶음마다 가장 큰 절댓값이 따로입니다. 튀는 수 하나가 다른 묶음을 망치지 않게 하는 것이 묶음의 뜻입니다.")
 def test_every_block_has_its_own_scale(submission):
     codes, largest = submission.quantize_blocks(tensor([1.0, -0.5, 1000.0, 190.0, 2.0]), TABLE, 2)
     assert codes.tolist() == [4, 1, 4, 3, 4]
-    close(largest, [1.0, 1000.0, 2.0])
+    assert_close(largest, [1.0, 1000.0, 2.0])
 
 
 @exercise("quantize_blocks", hint="모두 0인 묶음에서 0 ÷ 0을 하지 마세요. 번호는 0을 나타내는 것이어야 합니다.")
@@ -248,19 +236,19 @@ def test_a_block_of_zeros(submission):
 @exercise("restore_blocks", hint="먼저 것이 위쪽 네 비트입니다: 바이트 >> 4, 그다음 바이트 & 15.")
 def test_the_first_code_is_in_the_upper_half(submission):
     # 0x31, 0x42 → 3, 1, 4, 2.
-    close(submission.restore_blocks(tensor([0x31, 0x42], dtype=torch.uint8), tensor([1.0]), TABLE, 4, 4), [0.2, -0.5, 1.0, 0.0])
+    assert_close(submission.restore_blocks(tensor([0x31, 0x42], dtype=torch.uint8), tensor([1.0]), TABLE, 4, 4), [0.2, -0.5, 1.0, 0.0])
 
 
 @exercise("restore_blocks", hint="블록 b의 수에는 largest[b]를 곱합니다. 블록의 경계가 바이트 가운데에 올 수도 있습니다.")
 def test_every_block_is_scaled_by_its_own(submission):
     got = submission.restore_blocks(tensor([0x44, 0x40, 0x11], dtype=torch.uint8), tensor([2.0, 10.0]), TABLE, 3, 6)
-    close(got, [2.0, 2.0, 2.0, -10.0, -5.0, -5.0])
+    assert_close(got, [2.0, 2.0, 2.0, -10.0, -5.0, -5.0])
 
 
 @exercise("restore_blocks", hint="수의 개수가 홀수이면 마지막 바이트의 아래쪽은 채우려고 넣은 것이니 버리세요. 마지막 묶음은 짧을 수 있습니다.")
 def test_odd_counts_and_short_blocks(submission):
     got = submission.restore_blocks(tensor([0x40, 0x10], dtype=torch.uint8), tensor([3.0, 8.0]), TABLE, 2, 3)
-    close(got, [3.0, -3.0, -4.0])
+    assert_close(got, [3.0, -3.0, -4.0])
 
 
 @exercise("restore_blocks", uses=("quantize_blocks",), hint="표가 촘촘하면 되살린 수는 처음의 수와 가까워야 합니다. 표의 간격 절반을 넘게 틀리면 안 됩니다.")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -59,3 +59,21 @@ def exercise(name: str, *, hint: str = "", uses: tuple[str, ...] = (), seconds: 
 def exercise_of(test: Callable[..., None]) -> Exercise | None:
     """The exercise that a test grades; ``None`` where it grades none."""
     return getattr(test, ATTRIBUTE, None)
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Fail, in Korean, unless ``actual`` is a tensor with the shape and, within ``tolerance``, the values of ``expected``.
+
+    Args:
+        expected: a tensor, or the (nested) lists of one.
+        tolerance: relative and absolute.
+    """
+    __tracebackhide__ = True
+    import torch  # not every grader needs it
+
+    assert isinstance(actual, torch.Tensor), f"텐서가 아니라 {type(actual).__name__}입니다"
+    expected = expected if isinstance(expected, torch.Tensor) else torch.tensor(expected)
+    got, right = tuple(actual.shape), tuple(expected.shape)
+    assert got == right, f"모양이 {got}입니다. 바른 모양은 {right}입니다"
+    same = torch.allclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
+    assert same, f"나온 값 {actual.tolist()}, 바른 값 {expected.tolist()}"

@@ -37,6 +37,12 @@ class SpaceRules:
     drop: str = "space"
     """What decoding takes from the beginning of a text: "nothing", one "space", or all "spaces of the first token"."""
 
+    def begin(self, token: bytes) -> bytes:
+        """The bytes of a token that begins a text, without the space that encoding put there."""
+        if self.drop == "space":
+            return token.removeprefix(b" ")
+        return token.replace(b" ", b"") if self.drop == "spaces of the first token" else token
+
 
 class SpaceMarker(PreTokenizer):
     """Writes spaces as "▁" and cuts where no merge crosses, so that the pieces can be remembered.
@@ -184,13 +190,7 @@ class SentencePieceBPE(BPETokenizer):
         return name.replace(SPACE, " ").encode()
 
     def first_token_of(self, token_id: int) -> bytes:
-        """The bytes of a token that begins a text, without the space that encoding put there."""
-        token = self.token_of(token_id)
-        if self.space_rules.drop == "space":
-            return token.removeprefix(b" ")
-        if self.space_rules.drop == "spaces of the first token":
-            return token.replace(b" ", b"")
-        return token
+        return self.space_rules.begin(self.token_of(token_id))
 
     @property
     def normalization(self) -> str | None:

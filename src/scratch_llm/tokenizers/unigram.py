@@ -228,11 +228,7 @@ class Unigram(Tokenizer):
         return name.replace(SPACE, " ").encode()
 
     def first_token_of(self, token_id: int) -> bytes:
-        """The bytes of a token that begins a text, without the space that encoding put there."""
-        token = self.token_of(token_id)
-        if self.space_rules.drop == "space":
-            return token.removeprefix(b" ")
-        return token.replace(b" ", b"") if self.space_rules.drop == "spaces of the first token" else token
+        return self.space_rules.begin(self.token_of(token_id))
 
     @property
     def normalization(self) -> str | None:
