@@ -117,7 +117,7 @@ def our_step(model, precision: str, compiled: bool, batch: int, device: str = "c
     """What ``scratch_llm.training.train`` does in a step, by its own functions."""
     from scratch_llm.training import TrainingConfig, parameter_groups
     from scratch_llm.training.allocator import keep_freed_memory
-    from scratch_llm.training.loop import gradients, loss_function
+    from scratch_llm.training.gradients import gradients, loss_function
 
     keep_freed_memory()
     dtype = torch.float32 if precision == "float32" else torch.bfloat16

@@ -15,183 +15,30 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from llm_workshop.sections import (
+    ChatSettings,
+    CompareSettings,
+    CompareTokenizersSettings,
+    CorpusSettings,
+    CurationSettings,
+    ExtendTokenizerSettings,
+    GenerateSettings,
+    HelloSettings,
+    LoadTestSettings,
+    ModelSettings,
+    PretrainSettings,
+    QuantizeSettings,
+    Section,
+    ServingSettings,
+    TokenizerSettings,
+)
 
 SCALES = ("smoke", "laptop", "gpu")
-
-
-class Section(BaseModel):
-    """Base of all settings groups: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HelloSettings(Section):
-    hub_model: str | None = Field(None, description="model of the Hugging Face hub that week 1 runs besides; null = none")
-
-
-class CorpusSettings(Section):
-    megabytes: float | None = Field(None, gt=0, description="size of the sample, or cap on real data (MB); null = all")
-    noise: float = Field(0.0, ge=0, le=1, description="share of sample documents that get labelled noise injected")
-    kinds: tuple[str, ...] | None = Field(None, description="kinds of sample documents; null = all of them")
-    curated: bool = Field(False, description="true: the corpus is what week 2 curated (make week2-dedup), not DATA as it is")
-
-
-class CurationSettings(Section):
-    recipe: str = Field("korean", description="rules of week 2: a built-in recipe, or the path of a YAML file")
-    megabytes: float | None = Field(2.0, gt=0, description="size of the raw sample, or cap on real data (MB); null = all")
-    noise: float = Field(0.3, ge=0, le=1, description="share of raw sample documents that get labelled noise")
-    shard_megabytes: float = Field(8.0, gt=0, description="raw text in a shard, the unit that is redone after an interruption (MB)")
-    workers: int | None = Field(None, ge=1, description="processes; null = one for each core")
-    text_fields: tuple[str, ...] | None = Field(
-        None, description="fields of JSON, CSV and Parquet records that hold the text, joined; null = text, document, content, body, sentence"
-    )
-    broken_share: float = Field(0.01, ge=0, le=1, description="broken records above this share stop the pipeline; below, they are set aside")
-
-
-class TokenizerSettings(Section):
-    vocab_size: int = Field(4096, ge=256, description="number of tokens, bytes and special tokens included")
-    pattern: str = Field("korean", description="pre-tokenization pattern, a name known to ByteLevelBPE")
-    tie_break: Literal["greatest_bytes", "least_ids"] = Field(
-        "greatest_bytes", description="which of equally frequent pairs is merged first"
-    )
-    normalization: Literal["NFC"] | None = Field("NFC", description="Unicode normalisation before encoding")
-    train_megabytes: float = Field(20.0, gt=0, description="at most this much text (MB) is used to learn the merges")
-
-
-class ModelSettings(Section):
-    architecture: Literal["llama", "gpt2"] = Field("llama", description="model family")
-    context_length: int = Field(256, ge=8, description="longest sequence the model attends to (tokens)")
-    n_layers: int = Field(6, ge=1, description="Transformer blocks")
-    n_heads: int = Field(4, ge=1, description="query heads per block")
-    n_kv_heads: int | None = Field(None, ge=1, description="key/value heads; null = derived (grouped-query attention)")
-    d_model: int = Field(256, ge=8, description="width of the residual stream")
-    d_ff: int | None = Field(None, ge=8, description="hidden width of the feed-forward layer; null = derived")
-    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies (llama)")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability (gpt2)")
-    tie_embeddings: bool = Field(True, description="share the input embedding with the output layer")
-
-
-class PretrainSettings(Section):
-    tokens: int = Field(1_000_000, ge=1, description="training tokens to see")
-    steps: int | None = Field(None, ge=1, description="optimiser steps; null = tokens / (batch_size x context_length)")
-    batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
-    micro_batch_size: int | None = Field(None, ge=1, description="sequences per forward pass; null = batch_size")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    min_learning_rate: float | None = Field(None, ge=0, description="last learning rate; null = a tenth of the peak")
-    warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null = derived from steps")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay (matrices only)")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second-moment decay")
-    grad_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
-    packing: Literal["stream", "documents"] = Field(
-        "documents", description="how documents fill the windows: kept whole, or cut from one stream"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto = the faster one")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile the training step")
-    eval_every: int | None = Field(None, ge=1, description="steps between evaluations; null = ten in a run")
-    eval_batches: int = Field(8, ge=1, description="batches per evaluation")
-    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; null = as often as eval_every")
-    keep: int = Field(2, ge=1, description="checkpoints kept on disk")
-    log_every: int = Field(10, ge=1, description="steps between printed lines")
-
-
-class CompareSettings(Section):
-    models: tuple[str, ...] = Field(
-        ("transformer", "lstm", "mamba", "rwkv", "moe-mla"), description="architectures to compare (week 4)"
-    )
-    parameters: int = Field(2_000_000, ge=1, description="parameters of each model, as near as its widths allow")
-    n_layers: int = Field(4, ge=1, description="Transformer blocks; Mamba takes twice as many, the LSTM at most two")
-    context_length: int = Field(256, ge=8, description="tokens per training sequence")
-    tokens: int = Field(1_000_000, ge=1, description="training tokens of each model")
-    batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, the same for all")
-    decode_contexts: tuple[int, ...] = Field(
-        (256, 512, 1024, 2048, 4096, 8192), description="contexts at which one more token is timed"
-    )
-
-
-class CompareTokenizersSettings(Section):
-    vocab_sizes: tuple[int, ...] = Field((1024, 2048, 4096, 8192, 16384, 32768), min_length=1, description="vocabulary sizes of the sweep (week 3)")
-    tokenizers: tuple[str, ...] = Field(
-        ("bpe", "wordpiece", "unigram", "morpheme-bpe", "hf-bpe", "hf-wordpiece", "hf-unigram", "sp-bpe", "sp-unigram"),
-        min_length=1, description="tokenizers to compare",
-    )
-    models: tuple[str, ...] = Field(
-        ("bytes", "bpe", "wordpiece", "unigram", "morpheme-bpe"), min_length=1, description="tokenizers on which a small model is trained"
-    )
-    train_megabytes: float = Field(4.0, gt=0, description="text from which every tokenizer learns (MB)")
-    model_megabytes: float = Field(2.0, gt=0, description="text that every model reads once (MB)")
-    valid_kilobytes: float = Field(200.0, gt=0, description="held-out text for all measurements (kB)")
-    window_bytes: int = Field(512, ge=32, description="text in a training window (bytes), whatever the tokenizer makes of it")
-    batch_size: int = Field(16, ge=1, description="windows per optimiser step")
-    n_layers: int = Field(4, ge=1, description="Transformer blocks of the models")
-    d_model: int = Field(128, ge=32, multiple_of=32, description="their width")
-    learning_rate: float = Field(3e-3, gt=0, description="their peak learning rate")
-
-
-class ExtendTokenizerSettings(Section):
-    base_vocab_size: int = Field(8192, ge=257, description="how much of GPT-2's vocabulary is taken (all: 50257)")
-    new_tokens: int = Field(2048, ge=1, description="Korean tokens that are added (week 3)")
-    megabytes: float = Field(2.0, gt=0, description="text that the base model reads before the extension, and what new tokens are learnt from (MB)")
-    steps: int = Field(200, ge=1, description="optimiser steps after the extension")
-
-
-class GenerateSettings(Section):
-    max_new_tokens: int = Field(160, ge=1, description="longest answer (tokens)")
-    temperature: float = Field(0.5, ge=0, description="0 = greedy")
-    top_k: int | None = Field(None, ge=1, description="keep the k likeliest tokens")
-    top_p: float | None = Field(0.9, gt=0, le=1, description="keep the smallest set with this probability mass")
-    min_p: float | None = Field(None, ge=0, le=1, description="drop tokens below this share of the likeliest one")
-    repetition_penalty: float = Field(
-        1.0, gt=0, description="above 1 discourages tokens already used, those of the question too"
-    )
-
-
-class ChatSettings(Section):
-    host: str = Field("127.0.0.1", description="address the page listens on")
-    port: int = Field(7860, ge=1, le=65535, description="port of the page")
-    serve: bool = Field(True, description="false: print a few generations and stop")
-    max_turns: int = Field(8, ge=1, description="turns of the conversation that the model is shown")
-    system_prompt: str | None = Field(None, description="system turn put before the conversation")
-
-
-class ServingSettings(Section):
-    engine: Literal["scratch", "transformers", "tensorrt_llm"] = Field("scratch", description="what answers behind Triton")
-    weights: Literal["same", "int8"] = Field("same", description="of the scratch engine: as stored, or int8 weight-only")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto = the faster one")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the engine computes")
-    instances: int = Field(1, ge=1, le=16, description="engine processes behind Triton")
-    threads: int | None = Field(None, ge=1, description="CPU threads of an instance; null = all cores but one, shared by the instances")
-    max_rows: int = Field(8, ge=1, description="requests decoded together by an instance")
-    max_waiting: int = Field(32, ge=0, description="requests that may wait; one more is told that the server is busy")
-    max_tokens: int | None = Field(None, ge=2, description="prompt and answer of a request together; null = the context")
-    host: str = Field("127.0.0.1", description="address that Triton and the endpoint listen on; another one only in a container")
-    triton_host: str = Field("127.0.0.1", description="where the endpoint and the page find Triton")
-    http_port: int = Field(8000, ge=1, le=65535, description="Triton's HTTP port")
-    grpc_port: int = Field(8001, ge=1, le=65535, description="Triton's gRPC port")
-    metrics_port: int = Field(8002, ge=1, le=65535, description="Triton's Prometheus port")
-    api_port: int = Field(8080, ge=1, le=65535, description="the OpenAI-compatible endpoint; the monitoring view is there too")
-    page: bool = Field(True, description="false: no chat page beside the server")
-    restarts: int = Field(5, ge=0, description="how often in ten minutes a dead server is started again")
-
-
-class QuantizeSettings(Section):
-    methods: tuple[str, ...] | None = Field(None, description="methods to compare (week 8); null = all of them")
-    eval_tokens: int = Field(32_768, ge=1, description="validation tokens for bits per byte")
-    calibration_tokens: int = Field(8_192, ge=1, description="training tokens shown to SmoothQuant, AWQ and GPTQ")
-    group_size: int = Field(32, ge=8, description="weights that share a scale, where a method has groups")
-
-
-class LoadTestSettings(Section):
-    clients: tuple[int, ...] = Field((1, 2, 4, 8, 16), description="numbers of concurrent clients to try")
-    requests: int = Field(24, ge=1, description="answers measured at each number of clients")
-    prompt_tokens: int = Field(48, ge=1, description="about how long a prompt is")
-    max_new_tokens: int = Field(48, ge=1, description="how long an answer is")
-    soak_seconds: float = Field(0, ge=0, description="mixed load for so long at the end; 0 = none")
 
 
 class Settings(Section):
@@ -276,7 +123,7 @@ def parse_override(override: str) -> tuple[str, str, Any]:
     fields = sections[section]
     if key not in fields:
         raise ValueError(f"unknown setting '{section}.{key}'{_nearest(key, fields)}; '{section}' has {', '.join(fields)}")
-    return section, key, _parse_value(text, key)
+    return section, key, _parse_value(text, takes_list="tuple[" in str(fields[key].annotation))
 
 
 def derive(settings: Settings) -> tuple[Settings, list[Derived]]:
@@ -396,10 +243,10 @@ def _settings_by_section() -> dict[str, dict[str, Any]]:
     return {n: kind.model_fields for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
-def _parse_value(text: str, key: str) -> Any:
+def _parse_value(text: str, takes_list: bool) -> Any:
     if text.lower() in ("null", "none"):
         return None
-    if key in ("kinds", "models", "decode_contexts", "methods", "clients", "vocab_sizes", "tokenizers", "text_fields"):
+    if takes_list:
         return tuple(part for part in text.split(",") if part)
     # "on" and "off" are words of pretrain.compile, not YAML 1.1 booleans; 1e-3 is a number, not a word.
     if text.lower() in ("on", "off", "yes", "no"):

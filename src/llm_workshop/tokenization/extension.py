@@ -16,7 +16,7 @@ from scratch_llm.data import TokenFile, TokenFileWriter, Windows
 from scratch_llm.models import Llama, resize_embeddings, set_rows_to_means
 from scratch_llm.tokenizers import ByteLevelBPE
 from scratch_llm.training import TrainingConfig, train
-from scratch_llm.training.loop import evaluate
+from scratch_llm.training.evaluation import evaluate
 from scratch_llm.training.precision import choose_dtype
 
 STARTS = {"random": "무작위", "mean": "모든 토큰의 평균", "pieces": "옛 조각들의 평균"}

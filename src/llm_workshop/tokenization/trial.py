@@ -17,7 +17,7 @@ import torch
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.progress import print_korean
-from llm_workshop.settings import CompareTokenizersSettings
+from llm_workshop.sections import CompareTokenizersSettings
 from llm_workshop.tokenization.comparison import UNKNOWN_PIECE, Peer, compression
 from scratch_llm.data import TokenFile, TokenFileWriter, Windows
 from scratch_llm.models import Llama, LlamaConfig, build_model

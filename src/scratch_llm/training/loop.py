@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scratch_llm.analysis.devices import nominal_peak
-from scratch_llm.data import IGNORE, Windows
+from scratch_llm.data import Windows
 from scratch_llm.training.adamw import parameter_groups
 from scratch_llm.training.allocator import keep_freed_memory
 from scratch_llm.training.checkpoint import load_checkpoint, save_checkpoint
 from scratch_llm.training.config import TrainingConfig, TrainingResult
+from scratch_llm.training.evaluation import call_in_eval_mode, evaluate
 from scratch_llm.training.frozen import learnt_state, load_learnt_state
+from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.identity import check_fits, check_same_run, identity_of, start_over
 from scratch_llm.training.interrupt import InterruptBetweenSteps
 from scratch_llm.training.matmul_peak import matmul_peak
@@ -148,39 +150,6 @@ class _Run:
         save_checkpoint(self.checkpoints, self.step, state, self.config.keep, facts)
 
 
-def loss_function(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> Callable[..., Tensor]:
-    """``(inputs, targets) -> loss``, its products in ``dtype``, as one compiled graph or as written."""
-
-    def compute_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        # Weights and optimiser state stay float32: small updates would vanish in bfloat16's 8 bits.
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return model(inputs, targets=targets)
-
-    return torch.compile(compute_loss) if compiled else compute_loss
-
-
-def gradients(compute_loss: Callable[..., Tensor], model: nn.Module, batch: tuple[Tensor, Tensor],
-              config: TrainingConfig) -> tuple[float, float]:
-    """Put the batch's clipped gradient into ``.grad``; return its mean loss and the norm before clipping.
-
-    A micro-batch's mean weighs as much as it has targets, so that the sum is the mean over the whole batch
-    (equal weights would be wrong where padding is masked).
-    """
-    device = next(model.parameters()).device
-    inputs, targets = (part.to(device, non_blocking=True) for part in batch)
-    n_targets = (targets != IGNORE).sum().clamp(min=1)
-    total = torch.zeros((), device=device)
-    for micro_inputs, micro_targets in zip(inputs.split(config.micro_batch_size), targets.split(config.micro_batch_size)):
-        share = (micro_targets != IGNORE).sum() / n_targets
-        if config.micro_batch_size < config.batch_size and share == 0:
-            continue  # nothing to learn in it, and a mean over no target is nan
-        loss = compute_loss(micro_inputs, micro_targets) * share
-        loss.backward()
-        total += loss.detach()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-    return total.item(), norm.item()
-
-
 def check_finite(loss: float, grad_norm: float, step: int, learning_rate: float, checkpoints: Path) -> None:
     """ValueError before a broken gradient reaches the weights."""
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -188,41 +157,6 @@ def check_finite(loss: float, grad_norm: float, step: int, learning_rate: float,
             f"the loss is {loss} and the gradient norm {grad_norm} at step {step} (learning rate {learning_rate:.2g}): "
             f"lower learning_rate, raise warmup_steps or use precision=float32, and start over; "
             f"the last good weights are in {checkpoints}")
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, windows: Windows, n_batches: int, dtype: torch.dtype,
-             token_bytes: np.ndarray | None = None) -> dict[str, float]:
-    """Held-out loss over the first ``n_batches`` batches, and bits per byte where ``token_bytes`` is given.
-
-    Bits per byte = sum of nats / ln 2 / sum of the targets' bytes: unlike the loss it does not depend on how
-    the tokenizer cuts the text.  Special tokens cost nats and have no bytes, so document ends are paid for.
-    """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    compute_loss = loss_function(model, device, dtype, compiled=False)
-    bytes_of = None if token_bytes is None else torch.as_tensor(np.asarray(token_bytes, dtype=np.int64))
-    nats = n_targets = n_bytes = 0.0
-    for number in range(min(n_batches, windows.n_batches)):
-        inputs, targets = windows.batch(number)
-        kept = targets[targets != IGNORE]
-        if len(kept) == 0:
-            continue
-        nats += compute_loss(inputs.to(device), targets.to(device)).item() * len(kept)
-        n_targets += len(kept)
-        n_bytes += 0 if bytes_of is None else bytes_of[kept].sum().item()
-    model.train(was_training)
-    result = {"valid_loss": nats / max(1, n_targets)}
-    return result | ({"bits_per_byte": nats / math.log(2) / n_bytes} if n_bytes else {})
-
-
-def call_in_eval_mode(on_eval: Callable[[nn.Module, int], None], model: nn.Module, step: int) -> None:
-    """Run the hook without dropout, and without letting it switch the rest of the training off."""
-    model.eval()
-    with torch.no_grad():
-        on_eval(model, step)
-    model.train()
 
 
 def result_of(metrics: MetricsFile, speed: Speedometer, config: TrainingConfig, seconds: float) -> TrainingResult:

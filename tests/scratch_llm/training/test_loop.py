@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from scratch_llm.data import IGNORE, Windows
 from scratch_llm.training import AdamW, cosine_with_warmup, evaluate, parameter_groups, train
-from scratch_llm.training.loop import gradients, loss_function
+from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.metrics import read_records
 from scratch_llm.training.progress import clock
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_workshop.sections import LoadTestSettings
 from llm_workshop.serving.engine import EngineError
 from llm_workshop.serving.loadtest.accounting import Account, settled_metrics
 from llm_workshop.serving.loadtest.drive import closed_loop
@@ -16,7 +17,6 @@ from llm_workshop.serving.loadtest.summary import Summary, summarise
 from llm_workshop.serving.loadtest.watch import Watch
 from llm_workshop.serving.loadtest.workload import characters_per_token, uniform_jobs
 from llm_workshop.serving.triton.interface import METRIC_STEPS
-from llm_workshop.settings import LoadTestSettings
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""The groups of settings, by the weeks that use them; ``llm_workshop.settings`` loads them."""
+
+from llm_workshop.sections.base import Section
+from llm_workshop.sections.data import (
+    CompareTokenizersSettings,
+    CorpusSettings,
+    CurationSettings,
+    ExtendTokenizerSettings,
+    HelloSettings,
+    TokenizerSettings,
+)
+from llm_workshop.sections.serving import (
+    ChatSettings,
+    GenerateSettings,
+    LoadTestSettings,
+    QuantizeSettings,
+    ServingSettings,
+)
+from llm_workshop.sections.training import CompareSettings, ModelSettings, PretrainSettings
+
+__all__ = [
+    "ChatSettings",
+    "CompareSettings",
+    "CompareTokenizersSettings",
+    "CorpusSettings",
+    "CurationSettings",
+    "ExtendTokenizerSettings",
+    "GenerateSettings",
+    "HelloSettings",
+    "LoadTestSettings",
+    "ModelSettings",
+    "PretrainSettings",
+    "QuantizeSettings",
+    "Section",
+    "ServingSettings",
+    "TokenizerSettings",
+]

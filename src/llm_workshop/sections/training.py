@@ -1,0 +1,61 @@
+"""Settings of weeks 4 and 5: models and their training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from llm_workshop.sections.base import Section
+
+
+class ModelSettings(Section):
+    architecture: Literal["llama", "gpt2"] = Field("llama", description="model family")
+    context_length: int = Field(256, ge=8, description="longest sequence the model attends to (tokens)")
+    n_layers: int = Field(6, ge=1, description="Transformer blocks")
+    n_heads: int = Field(4, ge=1, description="query heads per block")
+    n_kv_heads: int | None = Field(None, ge=1, description="key/value heads; null = derived (grouped-query attention)")
+    d_model: int = Field(256, ge=8, description="width of the residual stream")
+    d_ff: int | None = Field(None, ge=8, description="hidden width of the feed-forward layer; null = derived")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies (llama)")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability (gpt2)")
+    tie_embeddings: bool = Field(True, description="share the input embedding with the output layer")
+
+
+class PretrainSettings(Section):
+    tokens: int = Field(1_000_000, ge=1, description="training tokens to see")
+    steps: int | None = Field(None, ge=1, description="optimiser steps; null = tokens / (batch_size x context_length)")
+    batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
+    micro_batch_size: int | None = Field(None, ge=1, description="sequences per forward pass; null = batch_size")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    min_learning_rate: float | None = Field(None, ge=0, description="last learning rate; null = a tenth of the peak")
+    warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null = derived from steps")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay (matrices only)")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second-moment decay")
+    grad_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    packing: Literal["stream", "documents"] = Field(
+        "documents", description="how documents fill the windows: kept whole, or cut from one stream"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto = the faster one")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile the training step")
+    eval_every: int | None = Field(None, ge=1, description="steps between evaluations; null = ten in a run")
+    eval_batches: int = Field(8, ge=1, description="batches per evaluation")
+    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; null = as often as eval_every")
+    keep: int = Field(2, ge=1, description="checkpoints kept on disk")
+    log_every: int = Field(10, ge=1, description="steps between printed lines")
+
+
+class CompareSettings(Section):
+    models: tuple[str, ...] = Field(
+        ("transformer", "lstm", "mamba", "rwkv", "moe-mla"), description="architectures to compare (week 4)"
+    )
+    parameters: int = Field(2_000_000, ge=1, description="parameters of each model, as near as its widths allow")
+    n_layers: int = Field(4, ge=1, description="Transformer blocks; Mamba takes twice as many, the LSTM at most two")
+    context_length: int = Field(256, ge=8, description="tokens per training sequence")
+    tokens: int = Field(1_000_000, ge=1, description="training tokens of each model")
+    batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, the same for all")
+    decode_contexts: tuple[int, ...] = Field(
+        (256, 512, 1024, 2048, 4096, 8192), description="contexts at which one more token is timed"
+    )

@@ -1,0 +1,48 @@
+"""How good a model is on text that it does not learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from scratch_llm.data import IGNORE, Windows
+from scratch_llm.training.gradients import loss_function
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, windows: Windows, n_batches: int, dtype: torch.dtype,
+             token_bytes: np.ndarray | None = None) -> dict[str, float]:
+    """Held-out loss over the first ``n_batches`` batches, and bits per byte where ``token_bytes`` is given.
+
+    Bits per byte = sum of nats / ln 2 / sum of the targets' bytes: unlike the loss it does not depend on how
+    the tokenizer cuts the text.  Special tokens cost nats and have no bytes, so document ends are paid for.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    compute_loss = loss_function(model, device, dtype, compiled=False)
+    bytes_of = None if token_bytes is None else torch.as_tensor(np.asarray(token_bytes, dtype=np.int64))
+    nats = n_targets = n_bytes = 0.0
+    for number in range(min(n_batches, windows.n_batches)):
+        inputs, targets = windows.batch(number)
+        kept = targets[targets != IGNORE]
+        if len(kept) == 0:
+            continue
+        nats += compute_loss(inputs.to(device), targets.to(device)).item() * len(kept)
+        n_targets += len(kept)
+        n_bytes += 0 if bytes_of is None else bytes_of[kept].sum().item()
+    model.train(was_training)
+    result = {"valid_loss": nats / max(1, n_targets)}
+    return result | ({"bits_per_byte": nats / math.log(2) / n_bytes} if n_bytes else {})
+
+
+def call_in_eval_mode(on_eval: Callable[[nn.Module, int], None], model: nn.Module, step: int) -> None:
+    """Run the hook without dropout, and without letting it switch the rest of the training off."""
+    model.eval()
+    with torch.no_grad():
+        on_eval(model, step)
+    model.train()
