@@ -11,6 +11,7 @@ from scratch_llm.layers.cache import causal_mask, check_window
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.layers.rotary import apply_rotary
+from scratch_llm.layers.segments import SegmentMask
 
 
 class GroupedQueryAttention(nn.Module):
@@ -50,14 +51,15 @@ class GroupedQueryAttention(nn.Module):
         self,
         x_BTD: Tensor,
         rotary: tuple[Tensor, Tensor] | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | SegmentMask | None = None,
         cache: KVCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D).
 
         ``rotary``: cosines and sines that broadcast against (B, T, heads, d).  ``mask``: bool, True where a query may
-        look, broadcasting against (B, H, T, S); None is plain causal, within the window.  ``cache`` is written at ``layer``.
+        look, broadcasting against (B, H, T, S); None is plain causal, within the window.  A
+        ``SegmentMask`` keeps packed texts apart.  ``cache`` is written at ``layer``.
         """
         B, T, _ = x_BTD.shape
         q, k, v = self._project(x_BTD, rotary)
@@ -67,8 +69,10 @@ class GroupedQueryAttention(nn.Module):
         if T == 1:
             y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask)
         elif self._in_blocks(q_BHTd, k_BKSd, mask, cache):
-            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale, self.window)
+            y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale, self.window, mask)
         else:
+            if isinstance(mask, SegmentMask):
+                mask = mask.dense(self.window)
             if mask is None and self._passes_window(k_BKSd):
                 mask = causal_mask(T, k_BKSd.shape[2], x_BTD.device, self.window)
             y_BHTd = F.scaled_dot_product_attention(
@@ -119,9 +123,9 @@ class GroupedQueryAttention(nn.Module):
         """Whether there are more keys than a query sees."""
         return self.window is not None and k_BKSd.shape[2] > self.window
 
-    def _in_blocks(self, q_BHTd: Tensor, k_BKSd: Tensor, mask: Tensor | None, cache: KVCache | None) -> bool:
+    def _in_blocks(self, q_BHTd: Tensor, k_BKSd: Tensor, mask: Tensor | SegmentMask | None, cache: KVCache | None) -> bool:
         """Where ``block_attention`` is faster than the library's kernel: see there."""
-        if mask is not None or q_BHTd.device.type != "cpu" or (self.dropout and self.training):
+        if isinstance(mask, Tensor) or q_BHTd.device.type != "cpu" or (self.dropout and self.training):
             return False
         if q_BHTd.requires_grad:
             return cache is None and keeps_little(q_BHTd.shape[2], self.window)

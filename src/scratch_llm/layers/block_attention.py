@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scratch_llm.layers.cache import causal_mask, check_window
+from scratch_llm.layers.segments import SegmentMask
 
 BLOCK = 128
 # The probabilities are kept for the backward pass, which grows with the square of the context; beyond this
@@ -28,35 +29,43 @@ def keeps_little(n_tokens: int, window: int | None) -> bool:
 
 
 def block_attention(
-    q_BHTd: Tensor, k_BKTd: Tensor, v_BKTd: Tensor, scale: float | None = None, window: int | None = None
+    q_BHTd: Tensor,
+    k_BKTd: Tensor,
+    v_BKTd: Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    segments: SegmentMask | None = None,
 ) -> Tensor:
     """``softmax(scale * q k^T, causal) v``: (B, H, T, d) -> (B, H, T, d), all of one dtype; scale None: 1 / sqrt(d).
 
     H is a multiple of K: groups of H / K query heads share a key/value head.  ``window``: each query sees so many
-    tokens, itself included; None: all before it.
+    tokens, itself included; None: all before it.  ``segments``: only those of its own text; keys before the texts of a
+    block's queries are not read.
     """
     check_window(window)
     q_BHTd = q_BHTd * (q_BHTd.shape[-1] ** -0.5 if scale is None else scale)
     groups = q_BHTd.shape[1] // k_BKTd.shape[1]
     if groups > 1:
         k_BKTd, v_BKTd = (part.repeat_interleave(groups, dim=1) for part in (k_BKTd, v_BKTd))
-    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous(), window)
+    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous(), window, segments)
 
 
 class _BlockAttention(torch.autograd.Function):
     """p = softmax(q k^T), y = p v; q comes scaled."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        blocks, probabilities = [], []
-        for first, start, end in _blocks(q.shape[2], window):
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, window: int | None, segments: SegmentMask | None) -> Tensor:
+        blocks, probabilities, ctx.blocks = [], [], _blocks(q.shape[2], window, segments)
+        for first, start, end in ctx.blocks:
             scores = q[:, :, start:end] @ k[:, :, first:end].transpose(-1, -2)
-            hidden = ~causal_mask(end - start, end - first, q.device, window)
+            if segments is None:
+                hidden = ~causal_mask(end - start, end - first, q.device, window)
+            else:
+                hidden = segments.hidden(first, start, end, window)
             p = torch.softmax(scores.masked_fill_(hidden, float("-inf")), dim=-1)
             probabilities.append(p)
             blocks.append(p @ v[:, :, first:end])
         y = torch.cat(blocks, dim=2)
-        ctx.window = window
         ctx.save_for_backward(q, k, v, y, *probabilities)
         return y
 
@@ -71,18 +80,21 @@ class _BlockAttention(torch.autograd.Function):
         grad = grad.contiguous()
         row_sums = (grad.float() * y.float()).sum(dim=-1, keepdim=True).to(q.dtype)
         grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
-        for (first, start, end), p in zip(_blocks(q.shape[2], ctx.window), probabilities):
+        for (first, start, end), p in zip(ctx.blocks, probabilities):
             g = grad[:, :, start:end]
             ds = (g @ v[:, :, first:end].transpose(-1, -2)).sub_(row_sums[:, :, start:end]).mul_(p)
             grad_q.append(ds @ k[:, :, first:end])
             grad_k[:, :, first:end] += ds.transpose(-1, -2) @ q[:, :, start:end]
             grad_v[:, :, first:end] += p.transpose(-1, -2) @ g
-        return torch.cat(grad_q, dim=2), grad_k, grad_v, None
+        return torch.cat(grad_q, dim=2), grad_k, grad_v, None, None
 
 
-def _blocks(length: int, window: int | None) -> list[tuple[int, int, int]]:
+def _blocks(length: int, window: int | None, segments: SegmentMask | None = None) -> list[tuple[int, int, int]]:
     """(first key, first query, end of both) of each block."""
-    starts = range(0, length, BLOCK)
-    return [
-        (0 if window is None else max(0, start - window + 1), start, min(start + BLOCK, length)) for start in starts
-    ]
+    earliest = None if segments is None else segments.earliest
+    blocks = []
+    for start in range(0, length, BLOCK):
+        first = 0 if window is None else max(0, start - window + 1)
+        first = first if earliest is None else max(first, earliest[start])
+        blocks.append((first, start, min(start + BLOCK, length)))
+    return blocks

@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from scratch_llm.layers.segments import SegmentMask, is_segments
+
 
 class Cache(ABC):
     """What a model keeps of the tokens it has seen.
@@ -213,11 +215,14 @@ class SlotCache(Cache):
 
 def positions_and_mask(
     n_tokens: int, padding_mask: Tensor | None, window: int | None = None
-) -> tuple[Tensor | slice, Tensor | None]:
+) -> tuple[Tensor | slice, Tensor | SegmentMask | None]:
     """What ``SlotCache.begin`` returns, for a forward pass without a cache; with ``window`` the mask is that of
-    ``SlotCache.window_mask``."""
-    if padding_mask is None:
+    ``SlotCache.window_mask``.  A mask of whole numbers gives the ``SegmentMask`` of packed texts, for any window."""
+    if padding_mask is None or (n_tokens == 1 and is_segments(padding_mask)):
         return slice(0, n_tokens), None
+    if is_segments(padding_mask):
+        segments = SegmentMask.of(padding_mask)
+        return segments.positions_BT, segments
     return padded_positions(padding_mask), padded_mask(padding_mask.bool(), n_tokens, window)
 
 

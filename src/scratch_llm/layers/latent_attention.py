@@ -22,6 +22,7 @@ from scratch_llm.layers.block_attention import MAX_CONTEXT, block_attention
 from scratch_llm.layers.latent_cache import LatentCache
 from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.layers.rotary import apply_rotary
+from scratch_llm.layers.segments import SegmentMask
 
 
 class LatentAttention(nn.Module):
@@ -61,7 +62,7 @@ class LatentAttention(nn.Module):
         self,
         x_BTD: Tensor,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
+        mask: Tensor | SegmentMask | None = None,
         cache: LatentCache | None = None,
         layer: int = 0,
     ) -> Tensor:
@@ -104,7 +105,7 @@ class LatentAttention(nn.Module):
         q_rope: Tensor,
         latent_BSc: Tensor,
         k_rope_BSr: Tensor,
-        mask: Tensor | None,
+        mask: Tensor | SegmentMask | None,
         train: bool = False,
     ) -> Tensor:
         """Every head with keys and values of its own: -> (B, T, H * v)."""
@@ -118,8 +119,10 @@ class LatentAttention(nn.Module):
         k_BHSd = torch.cat((k_nope, k_rope.to(k_nope.dtype)), dim=-1).transpose(1, 2)
         dropout = self.dropout if self.training else 0.0
         if train and self._trains_on_cpu(q_BHTd, mask, dropout):
-            y_BHTv = block_attention(q_BHTd, k_BHSd, v.transpose(1, 2), self.scale)
+            y_BHTv = block_attention(q_BHTd, k_BHSd, v.transpose(1, 2), self.scale, segments=mask)
         else:
+            if isinstance(mask, SegmentMask):
+                mask = mask.dense()
             y_BHTv = F.scaled_dot_product_attention(
                 q_BHTd,
                 k_BHSd,
@@ -131,9 +134,9 @@ class LatentAttention(nn.Module):
             )
         return y_BHTv.transpose(1, 2).flatten(2)
 
-    def _trains_on_cpu(self, q_BHTd: Tensor, mask: Tensor | None, dropout: float) -> bool:
+    def _trains_on_cpu(self, q_BHTd: Tensor, mask: Tensor | SegmentMask | None, dropout: float) -> bool:
         """Where ``block_attention`` is faster than the library's kernel: see there."""
-        plain = mask is None and not dropout and q_BHTd.requires_grad
+        plain = not isinstance(mask, Tensor) and not dropout and q_BHTd.requires_grad
         return plain and q_BHTd.device.type == "cpu" and q_BHTd.shape[2] <= MAX_CONTEXT
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, kept_BSk: Tensor, mask: Tensor | None) -> Tensor:

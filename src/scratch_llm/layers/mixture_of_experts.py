@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratch_llm.layers.checkpointing import recomputing
 from scratch_llm.layers.routing import Routing
 
 
@@ -38,7 +39,7 @@ class MixtureOfExperts(nn.Module):
         """(..., D) -> (..., D)"""
         x_ND = x.flatten(0, -2)
         routing = self.router(x_ND)
-        if self.training and torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled() and not recomputing():
             self.routing = routing
         y = self.experts(x_ND, routing).view_as(x)
         return y if self.shared is None else y + self.shared(x)

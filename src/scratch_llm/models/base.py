@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scratch_llm.layers.cache import Cache
+from scratch_llm.layers.checkpointing import checkpointed
 from scratch_llm.layers.loss import linear_cross_entropy
+from scratch_llm.layers.segments import is_segments
 
 
 class LanguageModel(nn.Module, ABC):
@@ -29,8 +31,13 @@ class LanguageModel(nn.Module, ABC):
     """What its caches are."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Last names of matrices that weight decay leaves alone; vectors never decay (``training.parameter_groups``)."""
+    packs_texts: ClassVar[bool] = True
+    """Whether ``padding_mask`` may number several texts in a row; a recurrent model carries its state across all of them."""
     logit_softcap: float | None = None
     """Bound of the logits (see ``softcap``); None: as the output layer gives them."""
+    gradient_checkpointing: bool = False
+    """In training keep only the inputs of the blocks, and compute the rest again for the backward pass: less memory, a third
+    more operations, the same gradients (``layers.checkpointing``)."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -107,7 +114,9 @@ class LanguageModel(nn.Module, ABC):
         Args:
             tokens_BT: token ids, int64 (B, T); with a cache, the tokens after those already in it.
             cache: from ``init_cache``; it is read, written and advanced by T.
-            padding_mask: bool (B, T), True at real tokens, False at padding (on either side); None: all real.
+            padding_mask: bool (B, T), True at real tokens, False at padding (on either side); None: all real.  Or whole
+                numbers (B, T) where rows are packed with several texts: neighbours with the same number are one text,
+                which neither sees the others nor counts its positions from them; 0 is padding.
             targets: int64 (B, T), the token after each position, -100 where none is to be learnt.
 
         Returns:
@@ -123,6 +132,15 @@ class LanguageModel(nn.Module, ABC):
         if targets is not None:
             return self.loss(hidden_BTD, targets)
         return self.logits(hidden_BTD)
+
+    def run_block(self, block: nn.Module, *arguments: Any) -> Any:
+        """``block(*arguments)``, checkpointed where that is asked for; every model runs its blocks through this."""
+        # What a cache of keys and values takes up it would take up twice.
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled() and not any(
+            isinstance(argument, Cache) for argument in arguments
+        ):
+            return checkpointed(block, *arguments)
+        return block(*arguments)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V): the output layer, without bias."""
@@ -219,6 +237,11 @@ class LanguageModel(nn.Module, ABC):
                 raise ValueError(
                     f"{name} has shape {tuple(given.shape)}, tokens {tuple(tokens_BT.shape)}: they must be the same"
                 )
+        if is_segments(padding_mask) and (self.recurrent or not self.packs_texts or cache is not None) and padding_mask.max() > 1:
+            raise ValueError(
+                f"padding_mask numbers {int(padding_mask.max())} texts in a row, which {type(self).__name__} cannot keep apart "
+                "(a state, a prefix or a cache belongs to one text): give each text a row of its own and a bool mask"
+            )
         if cache is not None:
             if not isinstance(cache, self.cache_class):
                 raise ValueError(

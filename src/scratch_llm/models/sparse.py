@@ -27,7 +27,7 @@ class SparseModel:
         taken = take_routings(self)
         if targets is None or not taken:
             return result
-        return self.balance(result, taken, None if padding_mask is None else padding_mask.flatten())
+        return self.balance(result, taken, None if padding_mask is None else padding_mask.flatten() != 0)
 
     def balance(self, loss: Tensor, taken: list[tuple[Any, Routing]], real_N: Tensor | None) -> Tensor:
         """The loss to learn from, given the decisions of each layer's router; ``real_N`` is False at padding."""

@@ -34,6 +34,8 @@ class PrefixTuned(LanguageModel):
     after the rotation of positions, as caches keep them.  Its ``config`` has the context that is left for text.
     """
 
+    packs_texts = False
+
     def __init__(self, model: LanguageModel, n_tokens: int = 20, *, projection: int | None = None, init_std: float = 1.0):
         """
         Args:
