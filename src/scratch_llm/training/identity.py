@@ -19,7 +19,7 @@ def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtyp
     """Everything that decides the result, as flat plain values."""
     shape = getattr(model, "config", None)
     shape = dataclasses.asdict(shape) if dataclasses.is_dataclass(shape) else {}
-    token_file = getattr(windows, "token_file", None)
+    text = getattr(windows, "token_file", windows)
     return {
         **{f"model.{name}": _plain(value) for name, value in shape.items()},
         "model": type(model).__name__,
@@ -31,7 +31,8 @@ def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtyp
         "context_length": windows.context_length,
         "packing": getattr(windows, "packing", None),
         "data seed": getattr(windows, "seed", None),
-        "training text (SHA-256)": getattr(token_file, "sha256", None),
+        "training text (SHA-256)": getattr(text, "sha256", None),
+        **getattr(model, "run_identity", dict)(),
         **frozen_identity(model),
     }
 

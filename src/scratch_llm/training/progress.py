@@ -17,7 +17,7 @@ class Speedometer:
     """
 
     def __init__(self, model, windows, peak_flops: float, steps: int, nominal_flops: float | None = None):
-        self.tokens_per_step = windows.batch_size * windows.context_length
+        self.tokens_per_step = getattr(windows, "mean_tokens", windows.batch_size * windows.context_length)
         self.flops_per_token = getattr(model, "flops_per_token", lambda length: None)(windows.context_length)
         self.peak_flops, self.nominal_flops = peak_flops, nominal_flops
         self.steps = steps

@@ -1,0 +1,6 @@
+"""Fine-tuning: a pretrained model learns a task."""
+
+from scratch_llm.finetuning.classification import PAD, POOLINGS, Classifier, train_only
+from scratch_llm.finetuning.labelled import LabelledTexts
+
+__all__ = ["PAD", "POOLINGS", "Classifier", "LabelledTexts", "train_only"]
