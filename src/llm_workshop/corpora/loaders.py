@@ -141,6 +141,12 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
+def read_lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file, packed with gzip or xz or not, without their ends."""
+    with _open(path) as stream:
+        yield from _decoded_lines(stream, path)
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a .txt, .md, .jsonl, .json, .tsv, .csv or .parquet file, packed with gzip or xz or not."""
     suffix = path.with_suffix("").suffix if path.suffix in _OPENERS else path.suffix

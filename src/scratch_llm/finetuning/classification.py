@@ -75,7 +75,8 @@ class Classifier(nn.Module):
         self._check(inputs, real_BT, targets)
         hidden_BTD = self.backbone.hidden_states(inputs.clamp(min=0), None, None)
         pooled_BD = F.dropout(self.pool(hidden_BTD, real_BT), self.dropout, self.training)
-        logits_BC = self.head(pooled_BD.to(self.head.weight.dtype)).float()
+        with torch.autocast(inputs.device.type, enabled=False):  # a small product; in bfloat16 logits would be coarse
+            logits_BC = self.head(pooled_BD.to(self.head.weight.dtype)).float()
         if targets is None:
             return logits_BC
         nats_B = F.cross_entropy(logits_BC, targets, reduction="none", ignore_index=-100)

@@ -1,0 +1,1 @@
+"""Fine-tuning around ``scratch_llm.finetuning``: tasks with labels, training, figures, comparisons."""
