@@ -234,10 +234,11 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _gradients(ctx, grad_y: Tensor | None, grad_last: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    x, befores = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+    saved = ctx.saved_tensors  # asked for once: with gradient checkpointing each asking computes them again
+    x, befores = saved[0], saved[-1]
     grad_y = torch.zeros_like(x) if grad_y is None else grad_y.contiguous()
     grad_last = torch.zeros_like(befores[0]) if grad_last is None else grad_last.contiguous()
-    grads = _scan_backward(*ctx.saved_tensors, grad_y, grad_last, *ctx.plan)
+    grads = _scan_backward(*saved, grad_y, grad_last, *ctx.plan)
     return (*grads, None, None, None)
 
 

@@ -78,7 +78,7 @@ class LSTM(RecurrentModel):
     def run_blocks(self, x_BTD: Tensor, cache: StateCache, padding: Padding | None) -> Tensor:
         dropout = self.config.dropout
         for block, state in zip(self.blocks, cache.states):
-            x_BTD = block(F.dropout(x_BTD, dropout, self.training), state, padding)
+            x_BTD = self.run_block(block, F.dropout(x_BTD, dropout, self.training), state, padding)
         return F.dropout(x_BTD, dropout, self.training)
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:

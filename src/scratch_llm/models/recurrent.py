@@ -54,7 +54,7 @@ class RecurrentModel(LanguageModel):
     def run_blocks(self, x_BTD: Tensor, cache: StateCache, padding: Padding | None) -> Tensor:
         """(B, T, D) -> (B, T, D), every layer's state brought up to date."""
         for block, state in zip(self.blocks, cache.states):
-            x_BTD = block(x_BTD, state, padding)
+            x_BTD = self.run_block(block, x_BTD, state, padding)
         return x_BTD
 
     # -- what they share --------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class RWKV7(RecurrentModel):
     def run_blocks(self, x_BTD: Tensor, cache: StateCache, padding: Padding | None) -> Tensor:
         first_value_BTD = None
         for block, state in zip(self.blocks, cache.states):
-            x_BTD, first_value_BTD = block(x_BTD, first_value_BTD, state, padding)
+            x_BTD, first_value_BTD = self.run_block(block, x_BTD, first_value_BTD, state, padding)
         return x_BTD
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -95,7 +95,7 @@ class Transformer(LanguageModel):
         x_BTD = self.embed(tokens_BT, positions)
         inputs = self.attention_inputs(positions, mask, x_BTD.dtype)
         for layer, (block, (rotary, layer_mask)) in enumerate(zip(self.blocks, inputs)):
-            x_BTD = block(x_BTD, rotary, layer_mask, cache, layer)
+            x_BTD = self.run_block(block, x_BTD, rotary, layer_mask, cache, layer)
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x_BTD)
