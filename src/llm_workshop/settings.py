@@ -27,6 +27,7 @@ from llm_workshop.sections import (
     CorpusSettings,
     CurationSettings,
     ExtendTokenizerSettings,
+    FinetuneSettings,
     GenerateSettings,
     HelloSettings,
     LoadTestSettings,
@@ -54,6 +55,7 @@ class Settings(Section):
     compare: CompareSettings = CompareSettings()
     compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
     extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()
     serving: ServingSettings = ServingSettings()

@@ -9,6 +9,7 @@ from llm_workshop.sections.data import (
     HelloSettings,
     TokenizerSettings,
 )
+from llm_workshop.sections.finetuning import FinetuneSettings
 from llm_workshop.sections.serving import (
     ChatSettings,
     GenerateSettings,
@@ -25,6 +26,7 @@ __all__ = [
     "CorpusSettings",
     "CurationSettings",
     "ExtendTokenizerSettings",
+    "FinetuneSettings",
     "GenerateSettings",
     "HelloSettings",
     "LoadTestSettings",

@@ -1,0 +1,28 @@
+"""Settings of week 6: fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from llm_workshop.sections.base import Section
+
+
+class FinetuneSettings(Section):
+    task: str | None = Field(
+        None, description="what to classify: reviews, reviews-category, nsmc, sms, sentineg, intent, petitions, or a file with text and label; null = that of DATA, else reviews"
+    )
+    examples: int | None = Field(None, ge=8, description="training texts at most; null = all (of the sample 4,000)")
+    epochs: float = Field(2.0, gt=0, description="how often each text is seen")
+    batch_size: int = Field(16, ge=1, description="texts per optimiser step")
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
+    layers: str = Field("all", description="what learns besides the head: head (nothing), last-1, last-2 ..., all, or lora")
+    rank: int = Field(8, ge=1, description="rank of the adapters where layers=lora")
+    pooling: Literal["last", "mean"] = Field("last", description="the state that the head reads: of the last token, or the mean")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of that state")
+    balanced: bool = Field(False, description="true: rare classes weigh more in the loss, so that all count alike")
+    max_length: int | None = Field(None, ge=2, description="longer texts lose their end (tokens); null = the model's context")
+    padding: Literal["grouped", "longest", "fixed"] = Field("grouped", description="how rows of a batch get one length")
+    trial_examples: int = Field(1000, ge=8, description="training texts of each trial of the comparison of layers")
+    label_counts: tuple[int, ...] = Field((50, 200, 800), description="numbers of labelled texts for the learning curve")
