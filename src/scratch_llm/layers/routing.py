@@ -76,6 +76,8 @@ class SigmoidRouter(nn.Module):
         loads: tokens each expert has had since the last ``update_bias``, float32 (E,); not saved.
     """
 
+    counts = ("loads",)  # summed over the processes that train together (``training.ranks``)
+
     def __init__(
         self,
         d_model: int,

@@ -16,14 +16,16 @@ from scratch_llm.io import atomic_write
 class MetricsFile:
     """Appends records; opening it to resume forgets the steps after the checkpoint."""
 
-    def __init__(self, path: Path, steps_done: int = 0):
+    def __init__(self, path: Path, steps_done: int = 0, write: bool = True):
+        """``write`` False: what is there is read, and what is appended stays in ``records``."""
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [record for record in read_records(self.path) if record["step"] <= steps_done]
-        with atomic_write(self.path) as stream:
-            stream.writelines(json.dumps(record) + "\n" for record in kept)
         self.records = kept
-        self._stream = open(self.path, "a", encoding="utf-8")
+        if write:
+            with atomic_write(self.path) as stream:
+                stream.writelines(json.dumps(record) + "\n" for record in kept)
+        self._stream = open(self.path if write else os.devnull, "a", encoding="utf-8")
 
     def append(self, record: dict) -> None:
         """Add one record; a reader sees it at once."""
@@ -33,7 +35,8 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Wait until the records are on the disk: before a checkpoint that builds on them."""
-        os.fsync(self._stream.fileno())
+        if self._stream.name == str(self.path):
+            os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         self._stream.close()
