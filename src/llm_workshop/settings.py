@@ -161,8 +161,10 @@ def derive(settings: Settings) -> tuple[Settings, list[Derived]]:
     pretrain = fill(pretrain, "pretrain", "micro_batch_size", pretrain.batch_size, "the whole batch fits in memory")
     floor = float(f"{pretrain.learning_rate / 10:.6g}")
     pretrain = fill(pretrain, "pretrain", "min_learning_rate", floor, "a tenth of the peak (Chinchilla's cosine)")
-    warmup = min(2000, max(1, pretrain.steps // 20))
-    pretrain = fill(pretrain, "pretrain", "warmup_steps", warmup, "5 % of the steps, at most 2,000")
+    warmup, reason = min(2000, max(1, pretrain.steps // 20)), "5 % of the steps, at most 2,000"
+    if pretrain.schedule == "one_cycle":
+        warmup, reason = max(1, pretrain.steps * 3 // 10), "30 % of the steps: one cycle's way up"
+    pretrain = fill(pretrain, "pretrain", "warmup_steps", warmup, reason)
     every = max(1, pretrain.steps // 10)
     pretrain = fill(pretrain, "pretrain", "eval_every", every, "ten evaluations in a run")
     pretrain = fill(pretrain, "pretrain", "save_every", pretrain.eval_every, "a checkpoint at each evaluation")

@@ -5,18 +5,23 @@ from scratch_llm.training.config import TrainingConfig, TrainingResult
 from scratch_llm.training.evaluation import evaluate
 from scratch_llm.training.loop import train
 from scratch_llm.training.matmul_peak import matmul_peak, measure_matmul_peak
+from scratch_llm.training.optimizers import build_optimizer
 from scratch_llm.training.precision import choose_dtype
-from scratch_llm.training.schedule import cosine_with_warmup
+from scratch_llm.training.schedule import cosine_with_warmup, learning_rate_at, one_cycle, warmup_stable_decay
 
 __all__ = [
     "AdamW",
     "TrainingConfig",
     "TrainingResult",
+    "build_optimizer",
     "choose_dtype",
     "cosine_with_warmup",
     "evaluate",
+    "learning_rate_at",
     "matmul_peak",
     "measure_matmul_peak",
+    "one_cycle",
     "parameter_groups",
     "train",
+    "warmup_stable_decay",
 ]

@@ -6,6 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from scratch_llm.training.schedule import SCHEDULES
+
+_CHOICES = {
+    "precision": ("auto", "float32", "bfloat16"),
+    "compile": ("auto", "on", "off"),
+    "schedule": SCHEDULES,
+    "optimizer": ("adamw",),
+}
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -20,9 +29,15 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     """Peak learning rate."""
     min_learning_rate: float | None = None
-    """Last learning rate of the cosine.  None: a tenth of the peak."""
+    """Last learning rate.  None: a tenth of the peak."""
+    schedule: str = "cosine"
+    """"cosine", "wsd" (warm-up, plateau, decay) or "one_cycle"; see ``training.schedule``."""
     warmup_steps: int | None = None
-    """Steps of linear warm-up.  None: a twentieth of the steps, at most 500."""
+    """Steps of warm-up.  None: a twentieth of the steps, at most 500; three tenths of them for one cycle."""
+    decay_share: float = 0.2
+    """Share of the steps, the last ones, in which "wsd" decays."""
+    optimizer: str = "adamw"
+    """Which update; see ``training.optimizers``."""
     weight_decay: float = 0.1
     """Decoupled weight decay, on matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -50,7 +65,7 @@ class TrainingConfig:
         derived = {
             "micro_batch_size": self.batch_size,
             "min_learning_rate": self.learning_rate / 10,
-            "warmup_steps": min(500, self.steps // 20),
+            "warmup_steps": self.steps * 3 // 10 if self.schedule == "one_cycle" else min(500, self.steps // 20),
             "eval_every": max(1, self.steps // 10),
         }
         for name, value in derived.items():
@@ -77,7 +92,9 @@ class TrainingConfig:
         if self.weight_decay < 0 or self.grad_clip <= 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"weight_decay {self.weight_decay} must be at least 0, grad_clip {self.grad_clip} above 0, "
                              f"betas {self.betas} in [0, 1)")
-        for name, allowed in (("precision", ("auto", "float32", "bfloat16")), ("compile", ("auto", "on", "off"))):
+        if not 0 < self.decay_share <= 1:
+            raise ValueError(f"decay_share {self.decay_share} must be above 0 and at most 1")
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}")
 

@@ -39,7 +39,9 @@ def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtyp
 
 def check_same_run(saved: dict, now: dict, checkpoints: Path) -> None:
     """ValueError that names each setting in which a checkpoint and this run differ."""
-    names = [name for name in (saved | now) if saved.get(name) != now.get(name)]
+    # A checkpoint written before a setting existed ran with what is its default today.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
+    names = [name for name in (saved | now) if saved.get(name, defaults.get(name)) != now.get(name)]
     if names:
         changes = ", ".join(f"{name} was {_short(saved.get(name))} and is {_short(now.get(name))}" for name in names)
         raise ValueError(f"cannot resume from {checkpoints}: {changes}; "

@@ -18,7 +18,6 @@ from torch import nn
 
 from scratch_llm.analysis.devices import nominal_peak
 from scratch_llm.data import Windows
-from scratch_llm.training.adamw import parameter_groups
 from scratch_llm.training.allocator import keep_freed_memory
 from scratch_llm.training.checkpoint import load_checkpoint, save_checkpoint
 from scratch_llm.training.config import TrainingConfig, TrainingResult
@@ -29,9 +28,11 @@ from scratch_llm.training.identity import check_fits, check_same_run, identity_o
 from scratch_llm.training.interrupt import InterruptBetweenSteps
 from scratch_llm.training.matmul_peak import matmul_peak
 from scratch_llm.training.metrics import MetricsFile
+from scratch_llm.training.optimizers import build_optimizer
 from scratch_llm.training.precision import choose_compile, choose_dtype
 from scratch_llm.training.progress import Speedometer, eval_line, step_line
-from scratch_llm.training.schedule import cosine_with_warmup
+from scratch_llm.training.ranks import ALONE, Ranks
+from scratch_llm.training.schedule import learning_rate_at
 
 
 def train(
@@ -45,6 +46,7 @@ def train(
     resume: bool = True,
     log: Callable[[str], None] = print,
     on_eval: Callable[[nn.Module, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train ``model`` in place, where it lies (CPU or GPU), and report.
 
@@ -56,28 +58,33 @@ def train(
         resume: go on from the newest checkpoint in ``folder``; False deletes what is there.
         log: takes each printed line.
         on_eval: called with the model (in eval mode) and the step after each evaluation.
+        ranks: the processes that train together (``training.distributed.join_ranks``); each calls ``train`` with the same
+            arguments, ``folder`` is on a disk that they share, and the first one prints, writes and calls ``on_eval``.
 
     Raises:
         ValueError: model, windows and config do not fit together; the checkpoint is of a run with other
             settings, or unreadable; the loss is no longer finite.
-        OSError: a checkpoint cannot be written (the disk is full); older ones are intact.
+        OSError: a checkpoint cannot be written (the disk is full), or another rank is lost; older ones are intact.
         KeyboardInterrupt: Ctrl-C, after the step at work is finished and saved; a second one is not waited for.
     """
     check_fits(model, train_windows, valid_windows, config, token_bytes)
+    ranks.check(config)
     folder = Path(folder)
-    if not resume:
+    if not ranks.is_first:
+        log = _silent
+    elif not resume:
         start_over(folder)
-    run = _Run(model, train_windows, config, folder, log)
-    metrics = MetricsFile(folder / "metrics.jsonl", steps_done=run.step)
+    ranks.wait()
+    run = _Run(model, train_windows, config, folder, log, ranks)
+    whole, model = model, run.model
+    metrics = MetricsFile(folder / "metrics.jsonl", steps_done=run.step, write=ranks.is_first)
     model.train()
-    with InterruptBetweenSteps() as interrupt:
+    with InterruptBetweenSteps() as interrupt, ranks.watching(run.checkpoints):
         while run.step < config.steps:
             run.speed.start()
-            learning_rate = cosine_with_warmup(
-                run.step, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate,
-                warmup_steps=config.warmup_steps, steps=config.steps)
-            torch.manual_seed(config.seed * 1_000_003 + run.step)  # dropout's
-            loss, grad_norm = gradients(run.compute_loss, model, train_windows.batch(run.step), config)
+            learning_rate = learning_rate_at(run.step, config)
+            torch.manual_seed(config.seed * 1_000_003 + run.step + ranks.seed_offset)  # dropout's
+            loss, grad_norm = gradients(run.compute_loss, model, train_windows.batch(run.step), config, ranks)
             check_finite(loss, grad_norm, run.step + 1, learning_rate, run.checkpoints)
             for group in run.optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -91,17 +98,21 @@ def train(
             if run.step % config.log_every == 0 or last or run.step == 1:
                 log(step_line(record, config.steps, run.speed.eta(run.step)))
             if run.step % config.eval_every == 0 or last:
-                record |= evaluate(model, valid_windows, config.eval_batches, run.dtype, token_bytes)
+                record |= evaluate(model, valid_windows, config.eval_batches, run.dtype, token_bytes, ranks)
                 log(eval_line(record))
                 if on_eval is not None:
-                    call_in_eval_mode(on_eval, model, run.step)
+                    with ranks.whole_model(model, whole) as readable:
+                        if ranks.is_first:
+                            call_in_eval_mode(on_eval, readable, run.step)
             metrics.append(record)
-            if run.step % config.save_every == 0 or last or interrupt.asked:
+            interrupted = ranks.any(interrupt.asked)
+            if run.step % config.save_every == 0 or last or interrupted:
                 metrics.sync()
                 run.save(facts={"loss": loss})
-            if interrupt.asked:
+            if interrupted:
                 log(f"interrupted: step {run.step} is saved in {run.checkpoints}; start again to go on from there")
                 raise KeyboardInterrupt
+        ranks.give_back(model, whole)
     metrics.close()
     return result_of(metrics, run.speed, config, run.seconds)
 
@@ -109,32 +120,39 @@ def train(
 class _Run:
     """What lasts from step to step, and how it is saved and found again."""
 
-    def __init__(self, model: nn.Module, windows: Windows, config: TrainingConfig, folder: Path, log: Callable[[str], None]):
+    def __init__(self, model: nn.Module, windows: Windows, config: TrainingConfig, folder: Path, log: Callable[[str], None],
+                 ranks: Ranks):
         keep_freed_memory()
-        self.model, self.config, self.checkpoints = model, config, folder / "checkpoints"
+        self.ranks, self.config, self.checkpoints = ranks, config, folder / "checkpoints"
         device = next(model.parameters()).device
         saved = load_checkpoint(self.checkpoints, log, device)
         self.dtype, reason = choose_dtype(config.precision, device)
         log(f"precision {reason}")
-        peak, nominal = matmul_peak(device.type, self.dtype), nominal_peak(device, self.dtype)
+        [peak], nominal = ranks.sum(matmul_peak(device.type, self.dtype)), nominal_peak(device, self.dtype)
+        nominal = nominal and nominal * ranks.size
         if nominal is not None:
             log(f"peak {peak / 1e12:,.0f} TFLOP/s measured, {nominal / 1e12:,.0f} in the data sheet: MFU is of the first")
         self.speed = Speedometer(model, windows, peak, config.steps, nominal)
         compiled, reason = choose_compile(config.compile, self.speed.estimated_seconds, saved and saved["identity"]["compile"])
         log(f"compile {reason}")
-        self.compute_loss = loss_function(model, device, self.dtype, compiled)
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), betas=config.betas, fused=True)
         self.identity = identity_of(model, windows, config, self.dtype, compiled)
         self.step, self._seconds_before, self._started = 0, 0.0, time.perf_counter()
         if saved:
             check_same_run(saved["identity"], self.identity, self.checkpoints)
             load_learnt_state(model, saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
             log(f"resuming after step {self.step}")
+        if ranks.any(self.step * ranks.size != ranks.sum(self.step)[0]):
+            raise ValueError(f"the processes find different checkpoints in {self.checkpoints}: it must be a folder they share")
+        self.model = ranks.learner(model)
+        self.compute_loss = loss_function(ranks.training_module(self.model), device, self.dtype, compiled)
+        self.optimizer = build_optimizer(self.model, config)
+        if saved:
+            ranks.load_optimizer(self.optimizer, saved["optimizer"])
 
     def after_step(self) -> None:
         """What a model does between steps, such as balancing its experts."""
+        self.ranks.add_counts(self.model)
         if hasattr(self.model, "after_step"):
             self.model.after_step()
 
@@ -147,7 +165,13 @@ class _Run:
         """A checkpoint of this moment.  Random states need no saving: each step seeds its own."""
         state = {"step": self.step, "seconds": self.seconds, "identity": self.identity,
                  "model": learnt_state(self.model), "optimizer": self.optimizer.state_dict()}
-        save_checkpoint(self.checkpoints, self.step, state, self.config.keep, facts)
+        state = self.ranks.whole(state)
+        if self.ranks.is_first:
+            save_checkpoint(self.checkpoints, self.step, state, self.config.keep, facts)
+
+
+def _silent(line: str) -> None:
+    """What the ranks but the first print."""
 
 
 def check_finite(loss: float, grad_norm: float, step: int, learning_rate: float, checkpoints: Path) -> None:

@@ -207,3 +207,18 @@ def test_full_disk_while_checkpointing(tiny, windows, settings, tmp_path, monkey
     monkeypatch.undo()
     result = train(model, *windows, settings(), tmp_path / "run", **quiet)
     assert_same_run(result, model, expected, unbroken)
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(tiny, windows, settings, tmp_path, monkeypatch):
+    """Old checkpoints do not name the schedule: they ran with what is the default."""
+    real = torch.save
+
+    def save_old(state, stream):
+        real(state | {"identity": {k: v for k, v in state["identity"].items() if k not in ("schedule", "optimizer")}}, stream)
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", save_old)
+    train(tiny(), *windows, settings(), tmp_path / "run", **quiet)
+    monkeypatch.undo()
+    train(tiny(), *windows, settings(), tmp_path / "run", **quiet)
+    with pytest.raises(ValueError, match="schedule was None and is wsd"):
+        train(tiny(), *windows, settings(schedule="wsd"), tmp_path / "run", **quiet)
