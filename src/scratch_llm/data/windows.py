@@ -147,10 +147,23 @@ def _pack(token_file: TokenFile, context_length: int, seed: int):
     by_length = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
 
     row_of = np.empty(len(start), dtype=np.int64)
-    open_rows: list[list[int]] = [[] for _ in range(context_length + 1)]  # rows by their free room
+    row_of[by_length] = best_fit(lengths[by_length], context_length)
+    n_rows = int(row_of.max()) + 1
+
+    # Inside a row: random order too, else every row would begin with its longest document.
+    in_rows = shuffled[np.argsort(row_of[shuffled], kind="stable")]
+    first = np.zeros(n_rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(row_of, minlength=n_rows), out=first[1:])
+    return first, start[in_rows], stop[in_rows], ends_document[in_rows]
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """The row of each length, in the order given: the fullest row of ``capacity`` that still has room, else a new one."""
+    row_of = np.empty(len(lengths), dtype=np.int64)
+    open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by their free room
     has_rows = 0  # bit r is set where open_rows[r] is not empty: finding the best fit is one shift
     n_rows = 0
-    for piece, length in zip(by_length.tolist(), lengths[by_length].tolist()):
+    for piece, length in enumerate(lengths.tolist()):
         fitting = has_rows >> length
         if fitting:
             room = length + (fitting & -fitting).bit_length() - 1
@@ -158,18 +171,13 @@ def _pack(token_file: TokenFile, context_length: int, seed: int):
             if not open_rows[room]:
                 has_rows ^= 1 << room
         else:
-            room, row = context_length, n_rows
+            room, row = capacity, n_rows
             n_rows += 1
         row_of[piece] = row
         if room > length:
             open_rows[room - length].append(row)
             has_rows |= 1 << (room - length)
-
-    # Inside a row: random order too, else every row would begin with its longest document.
-    in_rows = shuffled[np.argsort(row_of[shuffled], kind="stable")]
-    first = np.zeros(n_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row_of, minlength=n_rows), out=first[1:])
-    return first, start[in_rows], stop[in_rows], ends_document[in_rows]
+    return row_of
 
 
 def _pieces(document_ends: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

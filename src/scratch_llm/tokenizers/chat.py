@@ -21,13 +21,19 @@ SPECIAL_TOKENS = [END_OF_TEXT, PAD, *(f"<|{role}|>" for role in ROLES), END_OF_T
 
 Messages = Sequence[Mapping[str, str]]
 
-# Jinja, for Hugging Face's apply_chat_template; says the same as render_chat.
+# Jinja, for Hugging Face's apply_chat_template; says the same as render_chat.  Between the generation tags stands what the
+# model writes itself: return_assistant_tokens_mask marks it, as encode_chat's second list does.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
     "{{- raise_exception('unknown role ' + message['role']) -}}"
     "{%- endif -%}"
-    "{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}"
+    "{{- '<|' + message['role'] + '|>' -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}"
+    "{%- else -%}"
+    "{{- message['content'] + '<|end|>' -}}"
+    "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
 )

@@ -86,3 +86,14 @@ def test_bad_messages(message, complaint, tokenizer):
         render_chat([message])
     with pytest.raises(ValueError, match=complaint):
         encode_chat(tokenizer, [message])
+
+
+def test_transformers_marks_the_same_tokens_as_answers(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    peer = AutoTokenizer.from_pretrained(tmp_path)
+    two_answers = [*MESSAGES, {"role": "assistant", "content": "맛있게 드세요!\n"}]
+    for messages in (MESSAGES, two_answers, MESSAGES[:2]):
+        theirs = peer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        ids, is_answer = encode_chat(tokenizer, messages)
+        assert theirs["input_ids"] == ids
+        assert [bool(mark) for mark in theirs["assistant_masks"]] == is_answer

@@ -81,4 +81,6 @@ class ChatText:
 
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.globals["raise_exception"] = refuse
-        return environment.from_string(self._template)
+        # Tags of transformers' own, which mark what a model writes: here they may do nothing.
+        template = re.sub(r"(\{%[-+]?\s*)generation\b", r"\1if true", self._template)
+        return environment.from_string(re.sub(r"(\{%[-+]?\s*)endgeneration\b", r"\1endif", template))
