@@ -32,6 +32,13 @@ def checkpointed(block: Callable[..., Any], *arguments: Any) -> Any:
     A dict of tensors among the arguments is a state that the block writes over: the second run begins from a copy of what it
     was, and what it writes is forgotten.
     """
+    if torch.compiler.is_compiling() and not any(isinstance(argument, dict) for argument in arguments):
+        return checkpoint(block, *arguments, use_reentrant=False)  # a graph computed again leaves no traces
+    return _checkpointed_eagerly(block, *arguments)
+
+
+@torch.compiler.disable
+def _checkpointed_eagerly(block: Callable[..., Any], *arguments: Any) -> Any:
     before = [_copy(argument) if isinstance(argument, dict) else None for argument in arguments]
 
     def run(*arguments: Any) -> Any:
