@@ -53,9 +53,9 @@ class Classifier(nn.Module):
         if weights.shape != (n_classes,) or not (weights > 0).all() or not weights.isfinite().all():
             raise ValueError(f"class_weights {class_weights} must be {n_classes} numbers above 0, one a class")
         self.backbone, self.n_classes, self.pooling, self.dropout = backbone, n_classes, pooling, dropout
-        self.head = nn.Linear(backbone.config.d_model, n_classes).to(backbone.device)
+        # Without bias, as the ...ForSequenceClassification models of transformers have it.
+        self.head = nn.Linear(backbone.config.d_model, n_classes, bias=False, device=backbone.device)
         nn.init.normal_(self.head.weight, 0.0, 0.02)
-        nn.init.zeros_(self.head.bias)
         self.register_buffer("class_weights", weights.to(backbone.device))
 
     def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
