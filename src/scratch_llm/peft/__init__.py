@@ -12,9 +12,10 @@ from scratch_llm.peft.inject import (
     unload,
 )
 from scratch_llm.peft.lora import DoRA, LoRA, LoRAConfig
+from scratch_llm.peft.memory import TrainingMemory, training_memory
 from scratch_llm.peft.nf4 import NF4Matrix, nf4_table
 from scratch_llm.peft.prefix import PrefixTuned, load_prefix, save_prefix
-from scratch_llm.peft.qlora import NF4Linear, TrainingMemory, quantize_base, training_memory
+from scratch_llm.peft.qlora import NF4Linear, quantize_base
 from scratch_llm.peft.saving import base_digest, load_adapter, save_adapter
 from scratch_llm.peft.waveft import WaveFT, WaveFTConfig
 

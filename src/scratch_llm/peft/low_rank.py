@@ -35,6 +35,8 @@ def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Sequence[slic
 def in_autocast_dtype(x: Tensor) -> Tensor:
     """``x`` as autocast would give it to each product: converted once, and its gradients summed before going back."""
     device = x.device.type
+    if device == "meta":  # shapes alone, which autocast does not know
+        return x
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 

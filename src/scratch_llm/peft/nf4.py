@@ -109,7 +109,8 @@ class NF4Matrix(nn.Module):
         super().__init__()
         if block_size not in BLOCK_SIZES:
             raise ValueError(f"block_size is {block_size}: choose one of {', '.join(map(str, BLOCK_SIZES))}")
-        if weight.numel() == 0 or not torch.isfinite(weight).all():
+        # On the meta device there are shapes alone, for counting memory.
+        if weight.numel() == 0 or not (weight.is_meta or torch.isfinite(weight).all()):
             raise ValueError(
                 f"a weight {tuple(weight.shape)} that is empty or holds NaN or infinity has no block-wise scale: "
                 "look for the damage where it was trained or loaded"

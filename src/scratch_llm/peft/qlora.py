@@ -11,13 +11,12 @@ then forgotten.  What is kept for backward is the layer's input at most, never t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratch_llm.peft.inject import adaptable_layers, adapter_names, trainable_parameters
+from scratch_llm.peft.inject import adaptable_layers, adapter_names
 from scratch_llm.peft.nf4 import NF4Matrix
 
 
@@ -104,29 +103,3 @@ def quantize_base(model: nn.Module, *, block_size: int = 64, double: bool = True
     for name, layer in made.items():
         model.set_submodule(name, layer)
     return model
-
-
-@dataclass(frozen=True)
-class TrainingMemory:
-    """Bytes that a step of AdamW holds besides activations."""
-
-    frozen: int
-    """Weights that are not trained."""
-    trained: int
-    """Weights that are."""
-    gradients: int
-    optimizer: int
-    """Two averages for each trained weight."""
-
-    @property
-    def total(self) -> int:
-        return self.frozen + self.trained + self.gradients + self.optimizer
-
-
-def training_memory(model: nn.Module) -> TrainingMemory:
-    """Counted from the tensors as they are; shared ones once, tables that follow from the configuration too."""
-    trained = trainable_parameters(model)
-    addresses = {parameter.data_ptr() for parameter in trained.values()}
-    tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers()) if t.numel()}
-    own = sum(n_bytes for address, n_bytes in tensors.items() if address in addresses)
-    return TrainingMemory(sum(tensors.values()) - own, own, own, 2 * own)
