@@ -38,6 +38,14 @@ def test_features_are_the_ngrams_with_digits_and_latin_letters_folded():
     assert len(model.features("가나")) == 4 + 3  # " 가나 " has four characters and three pairs
     assert model.features("2024 Ab가").tolist() == model.features("1999 xY가").tolist()
     assert model.features("가나").tolist() != model.features("나가").tolist()
+
+
+def test_a_number_counts_once_however_long_and_so_does_a_row_of_exclamation_marks():
+    features = HashedTextClassifier(("a", "b")).features
+    assert features("모두 12,300원").tolist() == features("모두 7원").tolist()
+    assert features("좋아요!!!! 정말~~~").tolist() == features("좋아요! 정말~").tolist()
+    assert features("12, 300").tolist() != features("7").tolist()  # two numbers
+    assert features("하하하").tolist() != features("하").tolist()
     assert len(HashedTextClassifier(("a", "b"), orders=(1,), characters=200).features("가" * 5000)) == 200 + 3
 
 

@@ -27,9 +27,9 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "spam": Kind(1, training.train_spam, HashedTextClassifier.load, True),
+    "spam": Kind(2, training.train_spam, HashedTextClassifier.load, True),
     "korean": Kind(1, training.train_korean, CharacterNGramModel.load, True),
-    "hate": Kind(1, training.train_hate, HashedTextClassifier.load, False),
+    "hate": Kind(2, training.train_hate, HashedTextClassifier.load, False),
 }
 
 
