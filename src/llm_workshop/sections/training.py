@@ -32,7 +32,7 @@ class PretrainSettings(Section):
     schedule: Literal["cosine", "wsd", "one_cycle"] = Field("cosine", description="shape of the learning rate over the steps")
     warmup_steps: int | None = Field(None, ge=0, description="steps of warm-up; null = derived from steps")
     decay_share: float = Field(0.2, gt=0, le=1, description="share of the steps, the last, in which wsd decays")
-    optimizer: Literal["adamw"] = Field("adamw", description="which update")
+    optimizer: Literal["adamw", "muon", "adafactor"] = Field("adamw", description="which update turns gradients into steps")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay (matrices only)")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second-moment decay")

@@ -12,7 +12,7 @@ _CHOICES = {
     "precision": ("auto", "float32", "bfloat16"),
     "compile": ("auto", "on", "off"),
     "schedule": SCHEDULES,
-    "optimizer": ("adamw",),
+    "optimizer": ("adamw", "muon", "adafactor"),
 }
 
 
@@ -37,7 +37,7 @@ class TrainingConfig:
     decay_share: float = 0.2
     """Share of the steps, the last ones, in which "wsd" decays."""
     optimizer: str = "adamw"
-    """Which update; see ``training.optimizers``."""
+    """"adamw", "muon" (hidden matrices; AdamW does the rest) or "adafactor" (hardly any state)."""
     weight_decay: float = 0.1
     """Decoupled weight decay, on matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)

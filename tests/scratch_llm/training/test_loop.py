@@ -174,6 +174,7 @@ def test_token_bytes_of_another_tokenizer(tiny, windows, settings, tmp_path):
     ({"grad_clip": 0.0}, "grad_clip 0.0 above 0"),
     ({"precision": "float16"}, "choose one of auto, float32, bfloat16"),
     ({"compile": "yes"}, "choose one of auto, on, off"),
+    ({"optimizer": "sgd"}, "choose one of adamw, muon, adafactor"),
 ])
 def test_bad_settings(change, message, settings):
     with pytest.raises(ValueError, match=message):
@@ -189,3 +190,10 @@ def test_windows_differ_between_train_and_valid(windows):
     """A guard for the tests above: both sides hold different texts."""
     train_windows, valid = windows
     assert isinstance(valid, Windows) and train_windows.token_file.sha256 != valid.token_file.sha256
+
+
+@pytest.mark.parametrize("optimizer, learning_rate", [("muon", 2e-2), ("adafactor", 5e-2)])
+def test_every_optimiser_learns(optimizer, learning_rate, tiny, windows, settings, tmp_path):
+    config = settings(steps=60, eval_every=60, optimizer=optimizer, learning_rate=learning_rate)
+    result = train(tiny(), *windows, config, tmp_path / "run", **quiet)
+    assert result.valid_loss < 0.75 * read_records(result.metrics_path)[0]["loss"]

@@ -23,6 +23,8 @@ MODES = {
     "plain": ({}, {}),
     "accumulation and dropout": ({"dropout": 0.1}, {"micro_batch_size": 2}),
     "bfloat16": ({}, {"precision": "bfloat16"}),
+    "muon": ({}, {"optimizer": "muon"}),
+    "adafactor": ({}, {"optimizer": "adafactor", "schedule": "wsd"}),
 }
 
 
@@ -67,6 +69,8 @@ KILLED = """
     ("plain", "after the step", 3),  # before the first checkpoint
     ("accumulation and dropout", "after the step", 7),
     ("bfloat16", "while saving", 8),
+    ("muon", "after the step", 6),
+    ("adafactor", "while saving", 4),
 ])
 def test_killed_and_resumed(mode, where, step, tiny, windows, settings, tmp_path):
     shape, changes = MODES[mode]
