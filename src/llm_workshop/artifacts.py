@@ -35,6 +35,7 @@ MAKE_TARGETS = {
     "tokenizer": "make week3-tokenizer",
     "tokens": "make tokens",
     "base-model": "make week5-pretrain",
+    "chat-model": "make week6-instruct",
     "classifier": "make week6-finetune",
 }
 _VERSIONED = ("torch", "numpy", "transformers", "tokenizers", "llm-from-scratch-workshop")

@@ -30,6 +30,7 @@ from llm_workshop.sections import (
     FinetuneSettings,
     GenerateSettings,
     HelloSettings,
+    InstructSettings,
     LoadTestSettings,
     ModelSettings,
     PretrainSettings,
@@ -56,6 +57,7 @@ class Settings(Section):
     compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
     extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    instruct: InstructSettings = InstructSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()
     serving: ServingSettings = ServingSettings()

@@ -9,7 +9,7 @@ from llm_workshop.sections.data import (
     HelloSettings,
     TokenizerSettings,
 )
-from llm_workshop.sections.finetuning import FinetuneSettings
+from llm_workshop.sections.finetuning import FinetuneSettings, InstructSettings
 from llm_workshop.sections.serving import (
     ChatSettings,
     GenerateSettings,
@@ -29,6 +29,7 @@ __all__ = [
     "FinetuneSettings",
     "GenerateSettings",
     "HelloSettings",
+    "InstructSettings",
     "LoadTestSettings",
     "ModelSettings",
     "PretrainSettings",

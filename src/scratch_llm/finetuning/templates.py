@@ -22,6 +22,18 @@ KEPT = 16
 ALPACA_INTRODUCTION = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 )
+# Jinja, to be stored with the tokenizer of a model that learnt Alpaca's template; says the same as ``turns_of``.
+ALPACA_TEMPLATE = (
+    "{%- if messages | length > 2 or messages[0]['role'] != 'user' -%}"
+    "{{- raise_exception('the Alpaca template takes one instruction and one answer') -}}"
+    "{%- endif -%}"
+    "{{- '" + ALPACA_INTRODUCTION + "\\n\\n### Instruction:\\n' + messages[0]['content'] -}}"
+    "{%- if messages[0]['input'] -%}{{- '\\n\\n### Input:\\n' + messages[0]['input'] -}}{%- endif -%}"
+    "{{- '\\n\\n### Response:\\n' -}}"
+    "{%- if messages | length == 2 -%}"
+    "{%- generation -%}{{- messages[1]['content'] + eos_token -}}{%- endgeneration -%}"
+    "{%- endif -%}"
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from support.tiny_configs import TINY, resized
 from transformers import AutoTokenizer
 
 from scratch_llm.finetuning.instruction import InstructionWindows, PackedTexts, prepare
-from scratch_llm.finetuning.templates import Example, prompt_ids
+from scratch_llm.finetuning.templates import ALPACA_TEMPLATE, Example, prompt_ids
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE, encode_chat
 from scratch_llm.training import TrainingConfig, train
@@ -243,3 +243,22 @@ def test_training_learns_to_answer_and_resumes_to_the_bit(tokenizer, tmp_path):
     train(again, windows, windows, config, tmp_path / "broken", log=lambda line: None)
     for mine, theirs in zip(again.parameters(), whole.parameters()):
         assert torch.equal(mine, theirs)
+
+
+def test_the_stored_alpaca_template_says_the_same(tokenizer, tmp_path):
+    tokenizer.chat_template = ALPACA_TEMPLATE
+    try:
+        tokenizer.save(tmp_path)
+    finally:
+        tokenizer.chat_template = None
+    peer = AutoTokenizer.from_pretrained(tmp_path)
+    asked = {"role": "user", "content": ROW["instruction"], "input": ROW["input"]}
+    both = [asked, {"role": "assistant", "content": ROW["output"]}]
+    theirs = peer.apply_chat_template(both, return_dict=True, return_assistant_tokens_mask=True)
+    [row], _ = prepare([Example.from_row(ROW)], tokenizer, 400, template="alpaca")
+    assert tokenizer.decode(theirs["input_ids"]) == tokenizer.decode(row.ids.tolist()[1:])
+    assert [t for t, mark in zip(theirs["input_ids"], theirs["assistant_masks"]) if mark] == row.ids[row.learn].tolist()
+    prompt = peer.apply_chat_template([asked], tokenize=False, add_generation_prompt=True)
+    assert prompt == tokenizer.decode(prompt_ids(Example.from_row(ROW), tokenizer, "alpaca")[1:])
+    with pytest.raises(Exception, match="one instruction and one answer"):
+        peer.apply_chat_template(TALK, tokenize=False)
