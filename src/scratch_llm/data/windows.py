@@ -70,9 +70,12 @@ class Windows:
         """Inputs and targets of one step, counted from 0."""
         if step < 0:
             raise ValueError(f"step {step} must be at least 0")
-        place = step * self.batch_size + np.arange(self.batch_size)
-        inputs = np.full((self.batch_size, self.context_length), self.pad_id, dtype=np.int64)
-        targets = np.full((self.batch_size, self.context_length), IGNORE, dtype=np.int64)
+        return self.rows(step * self.batch_size + np.arange(self.batch_size))
+
+    def rows(self, place: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets at any places of the endless line, int64 (n,), in the order asked for."""
+        inputs = np.full((len(place), self.context_length), self.pad_id, dtype=np.int64)
+        targets = np.full((len(place), self.context_length), IGNORE, dtype=np.int64)
         fill_row = self._fill_stream if self.packing == "stream" else self._fill_documents
         for row, window in enumerate(self._window_at(place)):
             fill_row(int(window), inputs[row], targets[row])
