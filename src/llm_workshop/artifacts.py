@@ -35,6 +35,8 @@ MAKE_TARGETS = {
     "tokenizer": "make week3-tokenizer",
     "tokens": "make tokens",
     "base-model": "make week5-pretrain",
+    "automodel": "make week5-automodel",
+    "nemo-run": "make week5-automodel",
     "chat-model": "make week6-instruct",
     "classifier": "make week6-finetune",
 }

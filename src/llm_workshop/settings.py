@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from llm_workshop.sections import (
+    AutoModelSettings,
     ChatSettings,
     CompareSettings,
     CompareTokenizersSettings,
@@ -53,6 +54,7 @@ class Settings(Section):
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    automodel: AutoModelSettings = AutoModelSettings()
     compare: CompareSettings = CompareSettings()
     compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
     extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()

@@ -1,5 +1,6 @@
 """The groups of settings, by the weeks that use them; ``llm_workshop.settings`` loads them."""
 
+from llm_workshop.sections.automodel import AutoModelSettings
 from llm_workshop.sections.base import Section
 from llm_workshop.sections.data import (
     CompareTokenizersSettings,
@@ -20,6 +21,7 @@ from llm_workshop.sections.serving import (
 from llm_workshop.sections.training import CompareSettings, ModelSettings, PretrainSettings
 
 __all__ = [
+    "AutoModelSettings",
     "ChatSettings",
     "CompareSettings",
     "CompareTokenizersSettings",
