@@ -36,8 +36,11 @@ from llm_workshop.sections import (
     ModelSettings,
     PretrainSettings,
     QuantizeSettings,
+    ScalingSettings,
+    SearchSettings,
     Section,
     ServingSettings,
+    SpeedSettings,
     TokenizerSettings,
 )
 
@@ -55,6 +58,9 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
     automodel: AutoModelSettings = AutoModelSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    search: SearchSettings = SearchSettings()
+    speed: SpeedSettings = SpeedSettings()
     compare: CompareSettings = CompareSettings()
     compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
     extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()

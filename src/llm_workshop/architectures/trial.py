@@ -50,10 +50,13 @@ def run_trials(artifacts: Artifacts) -> dict[str, dict[str, Any]]:
     return {name: artifacts.read_manifest(stage_of(name))["metrics"] for name in settings.compare.models}
 
 
-def run_in_child(name: str, settings: Settings) -> None:
-    """One trial as a child process; its output appears as it comes.  RuntimeError where it fails."""
+def run_in_child(name: str, settings: Settings, module: str = "llm_workshop.architectures.trial") -> None:
+    """One trial as a child process; its output appears as it comes.  RuntimeError where it fails.
+
+    ``module``: a program that takes the trial's name and the dials.
+    """
     changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
-    command = [sys.executable, "-m", "llm_workshop.architectures.trial", name, *changed, "--scale", settings.scale,
+    command = [sys.executable, "-m", module, name, *changed, "--scale", settings.scale,
                "--data", ",".join(settings.data), "--seed", str(settings.seed)]
     # A process group of its own: Ctrl-C reaches it once, from here, and the step at work is finished and saved.
     child = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, process_group=0)

@@ -11,6 +11,7 @@ from llm_workshop.sections.data import (
     TokenizerSettings,
 )
 from llm_workshop.sections.finetuning import FinetuneSettings, InstructSettings
+from llm_workshop.sections.scaling import ScalingSettings, SearchSettings, SpeedSettings
 from llm_workshop.sections.serving import (
     ChatSettings,
     GenerateSettings,
@@ -36,7 +37,10 @@ __all__ = [
     "ModelSettings",
     "PretrainSettings",
     "QuantizeSettings",
+    "ScalingSettings",
+    "SearchSettings",
     "Section",
     "ServingSettings",
+    "SpeedSettings",
     "TokenizerSettings",
 ]
