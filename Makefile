@@ -47,15 +47,15 @@ else
 endif
 
 # --- unknown steps, before anything is built ---------------------------------------------------------
-# weekN-NAME is labs/weekNN_topic/NAME.py; chN-NAME is labs/chNN_topic/NAME.py.
+# weekN-NAME is labs/weekNN_topic/NAME.py; chN-NAME is labs/chNN_topic/NAME.py.  A dash within NAME is _ in the file's.
 NOT_STEPS := exercises solutions test_%
 two_digits = $(if $(filter 1 2 3 4 5 6 7 8 9,$(1)),0$(1),$(1))
 track_of = $(if $(filter week%,$(1)),week,ch)
 number_of = $(patsubst $(call track_of,$(1))%,%,$(firstword $(subst -, ,$(1))))
 name_of = $(patsubst $(firstword $(subst -, ,$(1)))-%,%,$(1))
 folder_of = $(firstword $(wildcard labs/$(call track_of,$(1))$(call two_digits,$(call number_of,$(1)))_*))
-script_of = $(if $(filter $(NOT_STEPS),$(call name_of,$(1))),,$(wildcard $(call folder_of,$(1))/$(call name_of,$(1)).py))
-steps_in = $(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py))))
+script_of = $(if $(filter $(NOT_STEPS),$(call name_of,$(1))),,$(wildcard $(call folder_of,$(1))/$(subst -,_,$(call name_of,$(1))).py))
+steps_in = $(subst _,-,$(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py)))))
 known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(patsubst $(1)0%,$(1)%,$(firstword $(subst _, ,$(notdir $(lab))))))))
 check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
 # weekN-check, -solution and -quiz are of every lab that has exercises, or a quiz.
@@ -65,13 +65,13 @@ check_study = $(if $(call folder_of,$(1)),$(if $(call has_exercises,$(1)),,$(err
 $(foreach goal,$(filter-out %-quiz,$(STUDY_GOALS)),$(call check_study,$(goal)))
 STEP_GOALS := $(filter-out $(STUDY_GOALS),$(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal))))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
-TARGETS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo corpus tokenizer tokens base-model \
+TARGETS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo env-nemorun corpus tokenizer tokens base-model \
   demo generate report chat serve progress class-report test lint lock bench notebooks jupyter shell
 $(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) $(STUDY_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
 .PHONY: help doctor clean clean-all image up down logs test-container always
-HOST_GOALS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo
+HOST_GOALS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo env-nemorun
 
 help:
 	@RUN='$(RUN)' RUN_REASON='$(RUN_REASON)' environments/help.sh
@@ -130,11 +130,12 @@ install: $(ENVIRONMENT)
 ENVIRONMENT_TRITON := .envs/triton/.installed
 .PHONY: env-triton
 env-triton: $(ENVIRONMENT_TRITON)
-# NeMo Curator and datatrove (week 2); NeMo AutoModel, NeMo's tokenizers and Megatron (weeks 1, 5 and 6).
-.PHONY: env-curate env-nemo
+# NeMo Curator and datatrove (week 2); NeMo AutoModel, NeMo's tokenizers and Megatron (weeks 1, 5 and 6); NeMo Run (week 5).
+.PHONY: env-curate env-nemo env-nemorun
 env-curate: .envs/curate/.installed
 env-nemo: .envs/nemo/.installed
-.envs/curate/.installed .envs/nemo/.installed: .envs/%/.installed: pyproject.toml environments/%.txt environments/install.py
+env-nemorun: .envs/nemorun/.installed
+.envs/curate/.installed .envs/nemo/.installed .envs/nemorun/.installed: .envs/%/.installed: pyproject.toml environments/%.txt environments/install.py
 	@python=$$(environments/find-python.sh) && "$$python" environments/install.py --environment $* --torch $(TORCH)
 # An image that has a server needs no further one.
 TRITON := $(if $(WORKSHOP_TRITON_ENVIRONMENT)$(wildcard /opt/tritonserver),,$(ENVIRONMENT_TRITON))
@@ -213,7 +214,7 @@ class-report: | $(ENVIRONMENT)
 
 # --- weeks and chapters ------------------------------------------------------------------------------
 # One pattern rule for each number (one rule with several patterns would run once for equal stems).
-page_settings = $(if $(filter week10-chat,$@),$(CHAT_SETTINGS))$(if $(filter week8-serve,$@),$(SERVE_SETTINGS))
+page_settings = $(if $(filter week10-chat week6-classifier-page,$@),$(CHAT_SETTINGS))$(if $(filter week8-serve,$@),$(SERVE_SETTINGS))
 run_step = @FORCE='$(FORCE)' $(PYTHON) $(call script_of,$@) $(DIALS) $(page_settings) $(ARGS)
 define step_rule
 $(1)-%: $(2) always | $(ENVIRONMENT)

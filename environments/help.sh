@@ -1,14 +1,14 @@
 #!/bin/sh
 # `make help`: the targets by week, and the dials with their present values. Runs where nothing is installed.
 set -eu
-line() { printf '  %-20s %s\n' "$1" "$2"; }
+line() { printf '  %-26s %s\n' "$1" "$2"; }
 
 # The steps of a lab, in the order in which its guide names their targets; the others behind them.
 steps_of() {
     for script in "$1"/*.py; do
         step=$(basename "$script" .py)
         case $step in exercises | solutions | test_* | __init__ | '*') continue ;; esac
-        place=$(grep -n -m 1 -w "make $2-$step" "$1/README.md" 2>/dev/null | cut -d : -f 1)
+        place=$(grep -n -m 1 -w "make $2-$(printf '%s' "$step" | tr _ -)" "$1/README.md" 2>/dev/null | cut -d : -f 1)
         printf '%s %s\n' "${place:-9999}" "$step"
     done | sort -n | cut -d ' ' -f 2
 }
@@ -36,7 +36,7 @@ for track in week ch; do
         [ "$track" = week ] && printf '\nWeek %s: %s\n' "$number" "$topic"
         [ "$track" = ch ] && printf '\nChapter %s: %s\n' "$number" "$topic"
         for step in $(steps_of "$lab" "$track$number"); do
-            line "make $track$number-$step" "$(title_of "$lab/$step.py")"
+            line "make $track$number-$(printf '%s' "$step" | tr _ -)" "$(title_of "$lab/$step.py")"
         done
         if [ -f "$lab/test_exercises.py" ]; then
             line "make $track$number-check" "연습 문제 채점: $lab/exercises.py (EX=name: one; $track$number-solution EX=name: its solution)"
@@ -69,6 +69,7 @@ line "make install" "make .venv now; other targets do it when they need it"
 line "make env-triton" "make .envs/triton: a Triton server without a container"
 line "make env-curate" "make .envs/curate: NeMo Curator and datatrove (week 2)"
 line "make env-nemo" "make .envs/nemo: NeMo AutoModel, its tokenizers, Megatron (weeks 1, 5, 6)"
+line "make env-nemorun" "make .envs/nemorun: NeMo Run, which sends recipes to clusters (week 5)"
 line "make image" "build the container image now"
 line "make up / down / logs" "the services of docker-compose.yml (PROFILES=\"serving monitoring\" for those)"
 line "make test-container" "build and run the containers for real (needs a Docker engine)"

@@ -3,7 +3,7 @@
     python3 environments/install.py                 .venv beside pyproject.toml, with everything
     python3 environments/install.py --torch cpu     the CPU build of torch even where there is a GPU
     python3 environments/install.py --environment triton     .envs/triton, which serves models
-                                                  (curate: NeMo Curator and datatrove; nemo: NeMo AutoModel and Megatron)
+                                                  (curate: NeMo Curator and datatrove; nemo: NeMo AutoModel and Megatron; nemorun: NeMo Run)
 
 What is installed is what pyproject.toml asks for, at the versions in environments/core.txt; a further
 environment is the dependency group of its name, at the versions in environments/<name>.txt. Torch is the
@@ -36,7 +36,7 @@ OLDEST_PYTHON = (3, 11)
 NEWEST_TESTED_PYTHON = (3, 13)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 EXTRAS = ("dev", "jupyter")
-ENVIRONMENTS = ("core", "triton", "curate", "nemo")
+ENVIRONMENTS = ("core", "triton", "curate", "nemo", "nemorun")
 # NumPy 1.26, the last that Triton's Python backend reads tensors of, has no wheel for a newer Python.
 TRITON_NEWEST_PYTHON = (3, 12)
 TRITON_OLDEST_GLIBC = (2, 35)
@@ -252,19 +252,8 @@ def install(options: argparse.Namespace) -> None:
         environment.pip("install", "--quiet", "--upgrade", "-c", str(pins), "pip", "setuptools")
         if base_has_torch:
             pins.write_text(constraints_beside(pins.read_text(encoding="utf-8"), base_packages(environment)))
-        else:
-            torch_pin = f"torch=={pinned(constraints)['torch']}"
-            print(f"  1 of 2: {torch_pin}", flush=True)
-            torch = torch_arguments(environment, torch_pin, build)
-            try:
-                environment.pip("install", "--quiet", "-c", str(pins), *torch)
-            except InstallError as error:
-                if TORCH_CPU_INDEX not in torch:
-                    raise
-                raise InstallError(
-                    f"no CPU build of {torch_pin} from pip's own index, and none from {TORCH_CPU_INDEX}: check the network, or "
-                    "name a folder that holds the wheel in PIP_FIND_LINKS, or take the CUDA build (make install TORCH=cuda)"
-                ) from error
+        elif "torch" in pinned(constraints):  # what only starts jobs has none
+            install_torch(environment, f"torch=={pinned(constraints)['torch']}", pins, build)
         # The pins as requirements, not as constraints: one that this Python or index cannot have then fails
         # at once by its name, where a constraint sends pip searching through old versions of everything.
         print(f"  2 of 2: {len(pinned(constraints))} packages of {constraints.name}; pip is silent while it works", flush=True)
@@ -277,6 +266,21 @@ def install(options: argparse.Namespace) -> None:
     partial.replace(environment.stamp)
     after = ": `make doctor` checks the machine, `make help` lists what there is" if options.environment == "core" else ""
     print(f"installed {environment.folder} in {time.monotonic() - started:.0f} s{after}", flush=True)
+
+
+def install_torch(environment: Environment, torch_pin: str, pins: Path, build: str) -> None:
+    """The build of torch that suits this machine, before everything else asks for any."""
+    print(f"  1 of 2: {torch_pin}", flush=True)
+    torch = torch_arguments(environment, torch_pin, build)
+    try:
+        environment.pip("install", "--quiet", "-c", str(pins), *torch)
+    except InstallError as error:
+        if TORCH_CPU_INDEX not in torch:
+            raise
+        raise InstallError(
+            f"no CPU build of {torch_pin} from pip's own index, and none from {TORCH_CPU_INDEX}: check the network, or "
+            "name a folder that holds the wheel in PIP_FIND_LINKS, or take the CUDA build (make install TORCH=cuda)"
+        ) from error
 
 
 def install_project(environment: Environment) -> None:

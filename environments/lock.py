@@ -24,10 +24,10 @@ HEADER = """\
 # Every package of the {environment} environment, pinned; tested on Python {tested}.
 # Written by `python environments/lock.py{option}`; used as pip constraints by environments/install.py.
 """
-TESTED = {"core": "3.11, 3.12 and 3.13", "triton": "3.11", "curate": "3.11", "nemo": "3.11"}
+TESTED = {"core": "3.11, 3.12 and 3.13", "triton": "3.11", "curate": "3.11", "nemo": "3.11", "nemorun": "3.11"}
 INSTALLER = ("pip", "setuptools")
 # Needed by some Python version other than the one that locks: environment -> name -> (version, marker).
-ELSEWHERE = {"core": {"audioop-lts": ("0.2.2", 'python_version >= "3.13"')}, "triton": {}, "curate": {}, "nemo": {}}
+ELSEWHERE = {"core": {"audioop-lts": ("0.2.2", 'python_version >= "3.13"')}, "triton": {}, "curate": {}, "nemo": {}, "nemorun": {}}
 
 # The pins must suit the oldest Python we promise: Debian 12 has 3.11.2.
 OLDEST_PYTHON = "3.11.2"

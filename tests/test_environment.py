@@ -66,7 +66,7 @@ def test_pins_cover_what_the_requirements_need_in_turn(install, pins, wanted):
     assert len(seen) > 100
 
 
-@pytest.mark.parametrize("environment", ["core", "triton", "curate", "nemo"])
+@pytest.mark.parametrize("environment", ["core", "triton", "curate", "nemo", "nemorun"])
 def test_pins_are_exact_and_of_no_particular_build(install, environment):
     for line in install.pins_of(environment).read_text().splitlines():
         if line and not line.startswith("#"):

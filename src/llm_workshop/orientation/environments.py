@@ -67,12 +67,13 @@ ENVIRONMENTS = {
         Environment("triton", "8주차의 서버", "make env-triton"),
         Environment("curate", "2주차에서 견주는 도구", "make env-curate"),
         Environment("nemo", "1·5·6주차의 NVIDIA 도구", "make env-nemo"),
+        Environment("nemorun", "5주차에서 학습을 보내는 도구", "make env-nemorun"),
     )
 }
 KOREAN_STATE = {"ready": "준비됨", "unfinished": "설치하다 멈춤", "foreign": "여기서는 돌지 않음", "missing": "아직 없음"}
 SHOWN = (
     "torch", "numpy", "transformers", "tokenizers", "datasets", "pyarrow", "pydantic", "nemo-automodel", "nemo-toolkit", "megatron-core",
-    "nemo-curator", "datatrove", "nvidia-pytriton", "gradio",
+    "nemo-run", "nemo-curator", "datatrove", "nvidia-pytriton", "gradio",
 )  # fmt: skip
 
 
