@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scratch_llm.layers.cache import Cache
 from scratch_llm.layers.checkpointing import checkpointed
-from scratch_llm.layers.loss import linear_cross_entropy
+from scratch_llm.layers.loss import IGNORED, linear_cross_entropy
 from scratch_llm.layers.segments import is_segments
 
 
@@ -35,6 +35,8 @@ class LanguageModel(nn.Module, ABC):
     """Whether ``padding_mask`` may number several texts in a row; a recurrent model carries its state across all of them."""
     logit_softcap: float | None = None
     """Bound of the logits (see ``softcap``); None: as the output layer gives them."""
+    z_loss: float = 0.0
+    """Weight of mean(log(Z)^2) in the loss while training, Z the softmax's denominator (PaLM, section 5)."""
     gradient_checkpointing: bool = False
     """In training keep only the inputs of the blocks, and compute the rest again for the backward pass: less memory, a third
     more operations, the same gradients (``layers.checkpointing``)."""
@@ -147,10 +149,13 @@ class LanguageModel(nn.Module, ABC):
         return softcap(F.linear(hidden, self.head_weight), self.logit_softcap)
 
     def loss(self, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, float32 (), of the targets that are not -100."""
+        """Mean cross-entropy in nats, float32 (), of the targets that are not -100; in training mode with the z-loss."""
+        z_loss = self.z_loss if self.training else 0.0
         if self.logit_softcap is None:
-            return linear_cross_entropy(hidden_BTD, self.head_weight, targets_BT)
-        return F.cross_entropy(self.logits(hidden_BTD).float().flatten(0, 1), targets_BT.flatten())
+            return linear_cross_entropy(hidden_BTD, self.head_weight, targets_BT, z_loss)
+        logits, targets = self.logits(hidden_BTD).float().flatten(0, 1), targets_BT.flatten()
+        loss = F.cross_entropy(logits, targets)
+        return loss + z_loss * logits[targets != IGNORED].logsumexp(-1).square().mean() if z_loss else loss
 
     def step(self, tokens_B: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) after one more token per row, int64 (B,): a decoding step."""

@@ -10,6 +10,7 @@ from scratch_llm.training.muon import Muon
 from scratch_llm.training.optimizers import build_optimizer
 from scratch_llm.training.precision import choose_dtype
 from scratch_llm.training.schedule import cosine_with_warmup, learning_rate_at, one_cycle, warmup_stable_decay
+from scratch_llm.training.weight_average import WeightAverage, with_weights
 
 __all__ = [
     "Adafactor",
@@ -17,6 +18,7 @@ __all__ = [
     "Muon",
     "TrainingConfig",
     "TrainingResult",
+    "WeightAverage",
     "build_optimizer",
     "choose_dtype",
     "cosine_with_warmup",
@@ -28,4 +30,5 @@ __all__ = [
     "parameter_groups",
     "train",
     "warmup_stable_decay",
+    "with_weights",
 ]

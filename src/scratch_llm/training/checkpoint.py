@@ -25,10 +25,12 @@ from scratch_llm.io import atomic_directory, sha256_of
 _STATE, _MANIFEST = "state.pt", "manifest.json"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2, facts: dict | None = None) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2, facts: dict | None = None,
+                    keep_from: int | None = None) -> Path:
     """Write ``state`` (tensors, numbers, strings, lists, dicts) as the checkpoint of ``step``.
 
-    Older checkpoints beyond the newest ``keep`` are deleted only after the new one stands.  Where the disk
+    Older checkpoints beyond the newest ``keep`` are deleted only after the new one stands, but none from step
+    ``keep_from`` on.  Where the disk
     is full, OSError says so, and the older checkpoints are as they were.
     """
     folder = Path(folder)
@@ -49,18 +51,20 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
             f"free some disk space and start again to resume",
         ) from error
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if keep_from is None or step_of(old) < keep_from:
+            shutil.rmtree(old, ignore_errors=True)
     return path
 
 
 def load_checkpoint(folder: Path, log: Callable[[str], None] = print,
-                    map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-    """The newest readable state; None where there is no checkpoint.
+                    map_location: str | torch.device = "cpu",
+                    wanted: Callable[[int], bool] = lambda step: True) -> dict[str, Any] | None:
+    """The newest readable state of a step that is ``wanted``; None where there is no such checkpoint.
 
     A corrupt or half-written checkpoint is passed over with a warning that names it.  ValueError where
     there are checkpoints and none can be read.
     """
-    paths = list_checkpoints(Path(folder))
+    paths = [path for path in list_checkpoints(Path(folder)) if wanted(step_of(path))]
     for path in reversed(paths):
         try:
             return read_checkpoint(path, map_location)
@@ -87,6 +91,11 @@ def read_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> dic
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, oldest first."""
     return sorted(path for path in Path(folder).glob("step-*") if path.is_dir() and path.name[5:].isdigit())
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def remove_leftovers(folder: Path) -> None:

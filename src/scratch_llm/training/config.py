@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from scratch_llm.training.schedule import SCHEDULES
 
 _CHOICES = {
@@ -13,6 +15,7 @@ _CHOICES = {
     "compile": ("auto", "on", "off"),
     "schedule": SCHEDULES,
     "optimizer": ("adamw", "muon", "adafactor"),
+    "on_bad_step": ("stop", "skip", "roll_back"),
 }
 
 
@@ -44,6 +47,18 @@ class TrainingConfig:
     """AdamW's decay of the first and second moment."""
     grad_clip: float = 1.0
     """Largest global gradient norm."""
+    z_loss: float = 0.0
+    """Weight of mean(log(Z)^2) beside the loss, Z the softmax's denominator: 1e-4 keeps logits from drifting (PaLM)."""
+    ema_decay: float | None = None
+    """Decay of an average of the weights that is kept, evaluated and returned beside them, such as 0.999.  None: no average."""
+    on_bad_step: str = "stop"
+    """At a loss that is not finite, or a spike: "stop", "skip" its batch, or "roll_back"; see ``training.bad_steps``."""
+    spike_threshold: float | None = None
+    """Robust z-score above which a loss is a spike, such as 10.  None: only losses that are not finite are bad."""
+    spike_window: int = 50
+    """How many good losses a spike is told from; half of them must be known before the first one is."""
+    max_bad_steps: int = 10
+    """More bad steps than these between two checkpoints stop the run."""
     precision: str = "auto"
     """"float32", "bfloat16" (weights and optimiser stay float32), or "auto": the faster one here."""
     compile: str = "auto"
@@ -77,7 +92,7 @@ class TrainingConfig:
 
     def _check(self) -> None:
         at_least_one = ("steps", "batch_size", "micro_batch_size", "eval_every", "eval_batches", "save_every", "keep",
-                        "log_every")
+                        "log_every", "max_bad_steps")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -94,13 +109,23 @@ class TrainingConfig:
                              f"betas {self.betas} in [0, 1)")
         if not 0 < self.decay_share <= 1:
             raise ValueError(f"decay_share {self.decay_share} must be above 0 and at most 1")
+        if self.z_loss < 0:
+            raise ValueError(f"z_loss {self.z_loss} must not be negative; 1e-4 is usual, 0 leaves it out")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} must be at least 0 and below 1; 0.999 is usual, None keeps no average")
+        if self.spike_threshold is not None and not self.spike_threshold > 0:
+            raise ValueError(f"spike_threshold {self.spike_threshold} must be above 0; 10 is usual, None looks for no spikes")
+        if self.spike_window < 4:
+            raise ValueError(f"spike_window {self.spike_window} must be at least 4 steps")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}")
 
     def identity(self) -> dict:
         """The settings that decide the result; the others (log_every, keep, …) may change on resuming."""
-        free = {"eval_every", "eval_batches", "save_every", "keep", "log_every"}
+        free = {"eval_every", "eval_batches", "keep", "log_every"}
+        if self.on_bad_step != "roll_back":  # which checkpoints there are decides where a run rolls back to
+            free.add("save_every")
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
         return values | {"betas": list(self.betas)}
 
@@ -122,3 +147,10 @@ class TrainingResult:
     seconds: float
     """Wall time, over all resumptions."""
     metrics_path: Path
+    ema_valid_loss: float | None = None
+    """Of the averaged weights, as ``ema_bits_per_byte``; None without ``ema_decay``."""
+    ema_bits_per_byte: float | None = None
+    average: dict[str, Tensor] | None = None
+    """The averaged weights by name, for ``training.with_weights``; on rank 0 alone."""
+    bad_steps: int = 0
+    """Steps that were skipped or rolled back from."""

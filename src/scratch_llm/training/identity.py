@@ -58,6 +58,8 @@ def check_fits(model: nn.Module, train_windows: Windows, valid_windows: Windows,
                token_bytes: np.ndarray | None) -> None:
     """ValueError where model, windows and settings do not belong together."""
     check_learns(model)
+    if config.z_loss and not hasattr(model, "z_loss"):
+        raise ValueError(f"z_loss {config.z_loss} belongs to language models; {type(model).__name__} has none: set z_loss=0")
     if train_windows.batch_size != config.batch_size:
         raise ValueError(f"the training windows have batch_size {train_windows.batch_size} and the config "
                          f"{config.batch_size}; give both the same")

@@ -1,7 +1,9 @@
 """metrics.jsonl: one JSON object per optimiser step, in order, each step once.
 
 Fields: ``step`` (updates done, from 1), ``loss``, ``learning_rate``, ``grad_norm``, ``tokens_per_second``,
-``mfu``, ``seconds``; where the step was evaluated also ``valid_loss`` and ``bits_per_byte``.
+``mfu``, ``seconds``; where the step was evaluated also ``valid_loss`` and ``bits_per_byte``, with a weight average
+``ema_valid_loss`` and ``ema_bits_per_byte``; where steps before it were bad, ``bad_steps`` (see ``training.bad_steps``).
+``loss`` is what was minimised: with ``z_loss``, its term is in it; held-out losses are cross-entropies alone.
 """
 
 from __future__ import annotations
@@ -18,14 +20,20 @@ class MetricsFile:
 
     def __init__(self, path: Path, steps_done: int = 0, write: bool = True):
         """``write`` False: what is there is read, and what is appended stays in ``records``."""
-        self.path = Path(path)
+        self.path, self._writes = Path(path), write
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [record for record in read_records(self.path) if record["step"] <= steps_done]
-        self.records = kept
-        if write:
+        self.records = read_records(self.path)
+        self._stream = open(os.devnull, "a", encoding="utf-8")
+        self.rewind(steps_done)
+
+    def rewind(self, steps_done: int) -> None:
+        """Forget the records after a step."""
+        self.close()
+        self.records = [record for record in self.records if record["step"] <= steps_done]
+        if self._writes:
             with atomic_write(self.path) as stream:
-                stream.writelines(json.dumps(record) + "\n" for record in kept)
-        self._stream = open(self.path if write else os.devnull, "a", encoding="utf-8")
+                stream.writelines(json.dumps(record) + "\n" for record in self.records)
+        self._stream = open(self.path if self._writes else os.devnull, "a", encoding="utf-8")
 
     def append(self, record: dict) -> None:
         """Add one record; a reader sees it at once."""
@@ -35,7 +43,7 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Wait until the records are on the disk: before a checkpoint that builds on them."""
-        if self._stream.name == str(self.path):
+        if self._writes:
             os.fsync(self._stream.fileno())
 
     def close(self) -> None:

@@ -70,7 +70,8 @@ def step_line(record: dict, steps: int, eta: float | None) -> str:
 
 def eval_line(record: dict) -> str:
     bits = f"  {record['bits_per_byte']:.4f} bits/byte" if "bits_per_byte" in record else ""
-    return f"  valid loss {record['valid_loss']:.4f}{bits}"
+    average = f"  (averaged weights {record['ema_valid_loss']:.4f})" if "ema_valid_loss" in record else ""
+    return f"  valid loss {record['valid_loss']:.4f}{bits}{average}"
 
 
 def clock(seconds: float) -> str:
