@@ -39,6 +39,10 @@ RUNS = {
         *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
         "compare.tokens=1500", "compare.decode_contexts=32,128",
     ),
+    "labs/week06_finetuning/finetune.py": (
+        "finetune.examples=48", "finetune.epochs=0.7", "finetune.trial_examples=24", "finetune.label_counts=16,32", "finetune.layers=last-1",
+    ),
+    "labs/week06_finetuning/classifier_page.py": ("finetune.examples=32", "finetune.epochs=1", "chat.serve=false"),
     "labs/week08_serving/export.py": ("quantize.eval_tokens=600", "quantize.calibration_tokens=300"),
     "labs/week08_serving/quantize.py": (
         "quantize.eval_tokens=600", "quantize.calibration_tokens=300", "quantize.group_size=16",
@@ -51,6 +55,7 @@ RUNS = {
 PRETRAIN = "labs/week05_pretraining/pretrain.py"
 #: Labs that take up the model of week 5.
 TAKE_THE_MODEL = (
+    "labs/week06_finetuning/finetune.py", "labs/week06_finetuning/classifier_page.py",
     "labs/week08_serving/loadtest.py", "labs/week08_serving/quantize.py", "labs/week08_serving/export.py", "labs/week10_integration/chat.py",
 )  # fmt: skip
 NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)

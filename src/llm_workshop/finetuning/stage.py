@@ -108,7 +108,7 @@ def run_trial(artifacts: Artifacts, task: Task, layers: str, n_train: int, *, lo
     short = dataclasses.replace(task, train=Examples(task.train.texts[:n_train], task.train.labels[:n_train]))
     used = {"finetune": finetune.model_dump(mode="json", exclude={"trial_examples", "label_counts", "layers", "examples"}),
             "layers": layers, "task": task_digest(short), "seed": settings.seed, **choices}
-    work = artifacts.work("classifier-trial", used, _INPUTS)
+    work = artifacts.work("trial-of-classifier", used, _INPUTS)  # clearing the stage's work must not clear it
     done = work / "figures.json"
     if not done.is_file():
         classifier = make_classifier(artifacts, task, layers, **choices)

@@ -38,8 +38,8 @@ def check_address(host: str, port: int) -> None:
         raise OSError(_explain(error, host, port)) from None
 
 
-def launch(page: gradio.Blocks, host: str, port: int) -> str:
-    """Start the server in the background; returns the page's address."""
+def launch(page: gradio.Blocks, host: str, port: int, css: str | None = None) -> str:
+    """Start the server in the background; returns the page's address.  ``css``: instead of the chat page's."""
     # A proxy meant for the outside must not be asked for pages of this machine.
     for name in ("NO_PROXY", "no_proxy"):
         known = [part for part in os.environ.get(name, "").split(",") if part]
@@ -57,7 +57,7 @@ def launch(page: gradio.Blocks, host: str, port: int) -> str:
         footer_links=[],
         max_file_size="1kb",  # nothing is uploaded here
         theme=look.theme(),
-        css=look.CSS,
+        css=css or look.CSS,
         head=look.HEAD,
     )
     shown = f"[{host}]" if ":" in host else host
@@ -89,14 +89,14 @@ def serve(
     address = launch(page, settings.chat.host, settings.chat.port)
     print(f"chat page: {address}  (Ctrl-C closes it)", flush=True)
     try:
-        _wait_for_signal()
+        wait_for_signal()
     finally:
         page.session.close()
         page.close(verbose=False)
     print("\nchat page closed", flush=True)
 
 
-def _wait_for_signal() -> None:
+def wait_for_signal() -> None:
     """Sleep until SIGINT (Ctrl-C) or SIGTERM (docker stop) comes; both are the ordinary end of a page."""
     if threading.current_thread() is not threading.main_thread():
         threading.Event().wait()
