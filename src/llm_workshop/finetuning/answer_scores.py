@@ -85,7 +85,7 @@ def kind_of(examples: Sequence[Example]) -> str:
     if all(example.answer in options_of(example).values() for example in examples):
         return "choice"
     n_answers = len({normalized(example.answer) for example in examples})
-    return "closed" if n_answers <= min(CLOSED_ANSWERS, max(1, len(examples) // 3)) else "open"
+    return "closed" if n_answers <= min(CLOSED_ANSWERS, max(3, len(examples) // 3)) else "open"
 
 
 def options_of(example: Example) -> dict[int, str]:

@@ -52,17 +52,18 @@ class Instructions:
         return sorted({example.task for example in self.valid})
 
 
-def load_instructions(names: Iterable[str], *, max_examples: int | None = None, megabytes: float | None = None,
-                      per_task: int | None = None, seed: int = 0) -> Instructions:
+def load_instructions(names: Iterable[str], *, tasks: Iterable[str] | None = None, max_examples: int | None = None,
+                      megabytes: float | None = None, per_task: int | None = None, seed: int = 0) -> Instructions:
     """Join the sets of those names.
 
     Args:
+        tasks: only these; None: all that there are.
         max_examples: at most so many training examples in all, chosen at random.
         megabytes: size of the sample that conversations and tasks are taken from.
         per_task: at most so many held-out examples of each task.
 
     Raises:
-        ValueError: an unknown name (the nearest is suggested), rows of another form, or nothing at all.
+        ValueError: an unknown name or task (the nearest is suggested), rows of another form, or nothing at all.
         FileNotFoundError: the set's files are not there.
     """
     train, valid, files = [], [], []
@@ -79,6 +80,9 @@ def load_instructions(names: Iterable[str], *, max_examples: int | None = None, 
             given = [[e for i, e in enumerate(given[0]) if i % HELD_OUT], given[0][::HELD_OUT]]
         train += given[0]
         valid += given[1]
+    if tasks is not None:
+        wanted = _known(tasks, train)
+        train, valid = ([example for example in part if example.task in wanted] for part in (train, valid))
     asked = {_question(example) for example in valid}
     kept = [example for example in train if _question(example) not in asked]
     if not kept or not valid:
@@ -89,6 +93,16 @@ def load_instructions(names: Iterable[str], *, max_examples: int | None = None, 
     if per_task is not None:
         valid = [example for task in sorted({e.task for e in valid}) for example in [e for e in valid if e.task == task][:per_task]]
     return Instructions(tuple(kept[:max_examples]), tuple(valid), names, tuple(files), len(train) - len(kept))
+
+
+def _known(tasks: Iterable[str], examples: Iterable[Example]) -> set[str]:
+    """The tasks as a set; ValueError for one that no example has."""
+    there = sorted({example.task for example in examples})
+    for task in tasks:
+        if task not in there:
+            close = difflib.get_close_matches(task, there, n=1, cutoff=0.5)
+            raise ValueError(f"no task '{task}' in the data{f' (did you mean {close[0]!r}?)' if close else ''}: it has {', '.join(there)}")
+    return set(tasks)
 
 
 def _question(example: Example) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ Answers = tuple[list[str], list[bool]]
 def load_from(settings: Settings) -> Instructions:
     """The instructions of ``settings.instruct``."""
     s = settings.instruct
-    return load_instructions(s.data, max_examples=s.max_examples, megabytes=s.megabytes, per_task=s.questions, seed=settings.seed)
+    return load_instructions(s.data, tasks=s.tasks, max_examples=s.max_examples, megabytes=s.megabytes, per_task=s.questions, seed=settings.seed)
 
 
 def training_settings(settings: Settings) -> dict[str, Any]:
@@ -92,8 +92,10 @@ def instruction_windows(
 def training_config(settings: Settings, n_batches: int) -> TrainingConfig:
     """``settings.instruct`` as the training loop takes it."""
     s = settings.instruct
-    return TrainingConfig(steps=max(1, math.ceil(s.epochs * n_batches)), batch_size=s.batch_size, learning_rate=s.learning_rate,
-                          weight_decay=s.weight_decay, precision=s.precision, compile=s.compile, seed=settings.seed)  # fmt: skip
+    steps = max(1, math.ceil(s.epochs * n_batches))
+    return TrainingConfig(steps=steps, batch_size=s.batch_size, learning_rate=s.learning_rate, weight_decay=s.weight_decay,
+                          precision=s.precision, compile=s.compile, seed=settings.seed, eval_every=max(1, -(-steps // 5)),
+                          eval_batches=4)  # fmt: skip
 
 
 def ask(

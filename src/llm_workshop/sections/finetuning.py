@@ -31,6 +31,7 @@ class FinetuneSettings(Section):
 class InstructSettings(Section):
     data: tuple[str, ...] = Field(("sample",), min_length=1, description="instructions to learn: sample, sft_ko, book, or a .json or .jsonl file")
     megabytes: float = Field(3.0, gt=0, description="size of the sample that instructions are taken from (MB)")
+    tasks: tuple[str, ...] | None = Field(None, description="only these tasks of the data; null = all")
     max_examples: int | None = Field(None, ge=8, description="training examples at most; null = all")
     template: Literal["chat", "alpaca"] = Field("chat", description="how instruction and answer are written in a row")
     learn: Literal["answers", "all"] = Field("answers", description="what counts in the loss: the answers, or the prompts too")

@@ -18,6 +18,7 @@ IGNORED = -100
 # Logits per chunk.  CPU: 4 Mi bfloat16 numbers are 8 MiB, which a last-level cache holds.  GPU: large
 # enough to keep all its units busy.
 _CHUNK = {"cpu": 1 << 22, "cuda": 1 << 26}
+_WORTH_PICKING = 0.8  # with a larger share of learnt rows, copying them costs what it saves
 _MIN_ROWS = 64  # fewer rows make slow products, whatever the vocabulary
 
 
@@ -29,7 +30,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss
     ``z_loss`` adds ``z_loss * mean(log(Z)^2)``, Z the softmax's denominator (PaLM, section 5).
     Equals ``F.cross_entropy(F.linear(hidden, weight).float(), targets)``, gradients included.
     """
-    hidden_ND, targets_N = hidden.flatten(0, -2), targets.flatten()
+    hidden_ND, targets_N = _without_ignored(hidden.flatten(0, -2), targets.flatten())
     device = hidden.device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # shapes alone have no autocast to ask for
         hidden_ND = hidden_ND.to(torch.get_autocast_dtype(device))
@@ -67,6 +68,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         grad_weight = None if grad_weight is None else (grad_weight * grad).to(grad_weight.dtype)
         return (grad_hidden * grad).to(grad_hidden.dtype), grad_weight, None, None
+
+
+def _without_ignored(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Only the rows that are learnt, where that saves products: of instructions with short answers most are not.
+
+    A CPU is not kept waiting by counting them; a GPU's queue would be, and a compiled graph broken.
+    """
+    if targets_N.device.type != "cpu" or torch.compiler.is_compiling():
+        return hidden_ND, targets_N
+    kept = (targets_N != IGNORED).nonzero()[:, 0]
+    few = 0 < len(kept) < _WORTH_PICKING * len(targets_N)
+    return (hidden_ND[kept], targets_N[kept]) if few else (hidden_ND, targets_N)
 
 
 def _chunks(hidden_ND: Tensor, targets_N: Tensor, vocab_size: int):

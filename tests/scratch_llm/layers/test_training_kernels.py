@@ -173,3 +173,20 @@ def _graph_names(tensor) -> str:
         names.append(node.name())
         stack += [edge for edge, _ in node.next_functions]
     return " ".join(names)
+
+
+@pytest.mark.parametrize("n_learnt", [1, 7, 47, 60])
+def test_loss_reads_only_the_rows_that_are_learnt(n_learnt):
+    """Few learnt targets: the same loss and gradients, and fewer rows of logits."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(4, 15, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    targets = torch.full((60,), -100)
+    targets[torch.randperm(60)[:n_learnt]] = torch.randint(0, 50, (n_learnt,))
+    targets = targets.view(4, 15)
+    ours = linear_cross_entropy(hidden, weight, targets)
+    theirs = F.cross_entropy(F.linear(hidden, weight).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(ours, theirs)
+    for mine, other in zip(torch.autograd.grad(ours, (hidden, weight)), torch.autograd.grad(theirs, (hidden, weight))):
+        torch.testing.assert_close(mine, other)
+    rows, _ = loss_module._without_ignored(hidden.flatten(0, 1), targets.flatten())
+    assert len(rows) == (n_learnt if n_learnt < 48 else 60)
