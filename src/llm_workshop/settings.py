@@ -27,6 +27,7 @@ from llm_workshop.sections import (
     CompareTokenizersSettings,
     CorpusSettings,
     CurationSettings,
+    DistributedSettings,
     ExtendTokenizerSettings,
     FinetuneSettings,
     GenerateSettings,
@@ -34,6 +35,7 @@ from llm_workshop.sections import (
     InstructSettings,
     LoadTestSettings,
     ModelSettings,
+    PeftSettings,
     PretrainSettings,
     QuantizeSettings,
     ScalingSettings,
@@ -57,6 +59,7 @@ class Settings(Section):
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    distributed: DistributedSettings = DistributedSettings()
     automodel: AutoModelSettings = AutoModelSettings()
     scaling: ScalingSettings = ScalingSettings()
     search: SearchSettings = SearchSettings()
@@ -65,6 +68,7 @@ class Settings(Section):
     compare_tokenizers: CompareTokenizersSettings = CompareTokenizersSettings()
     extend_tokenizer: ExtendTokenizerSettings = ExtendTokenizerSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    peft: PeftSettings = PeftSettings()
     instruct: InstructSettings = InstructSettings()
     generate: GenerateSettings = GenerateSettings()
     chat: ChatSettings = ChatSettings()

@@ -6,6 +6,7 @@ Weights, adapter, batches and optimiser are those of a run of ``scratch_llm.trai
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from scratch_llm.data import IGNORE, Windows
-from scratch_llm.training import TrainingConfig
+from scratch_llm.models import load_model
+from scratch_llm.peft import LoRAConfig, inject, save_adapter
+from scratch_llm.training import TrainingConfig, train
 
 LIBRARIES = ("peft", "trl")
 
@@ -51,6 +54,42 @@ def peer_losses(base: str | Path, adapter: str | Path, windows: Windows, config:
             trainer.remove_callback(PrinterCallback)
             trainer.train()
     return trainer.losses
+
+
+def compare_libraries(base: str | Path, tokenizer: Any, texts: Sequence[str], steps: int = 20, *, rank: int = 8, batch_size: int = 4,
+                      length: int = 48, learning_rate: float = 2e-3, seed: int = 0) -> dict[str, list[float]]:  # fmt: skip
+    """LoRA beside all matrices of the model in ``base``, learning to go on with ``texts``: the losses by library.
+
+    The keys are "scratch_llm", "PEFT" and "TRL"; weights, adapter, batches and optimiser are the same.
+    """
+    windows = _TextRows(tokenizer, texts, batch_size, length, steps)
+    config = constant_config(steps, batch_size, learning_rate, seed=seed, eval_batches=1, eval_every=steps, weight_decay=0.01)
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_model(base)
+        torch.manual_seed(seed)
+        inject(model, LoRAConfig(rank=rank, targets="all-linear"))
+        save_adapter(model, f"{folder}/adapter")
+        result = train(model, windows, windows, config, f"{folder}/run", log=lambda line: None)
+        curves = {"scratch_llm": [json.loads(line)["loss"] for line in result.metrics_path.read_text().splitlines()]}
+        for library, title in (("peft", "PEFT"), ("trl", "TRL")):
+            curves[title] = peer_losses(base, f"{folder}/adapter", windows, config, library)
+    return curves
+
+
+class _TextRows:
+    """Windows for ``train``: texts one behind the other, cut into rows; from the beginning again where they end."""
+
+    token_file = None
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str], batch_size: int, length: int, n_batches: int):
+        self.batch_size, self.context_length, self.n_batches = batch_size, length, n_batches
+        tokens = [token for text in texts for token in (tokenizer.eos_id, *tokenizer.encode(text, allow_special=False))]
+        needed = batch_size * n_batches * (length + 1)
+        self._rows = torch.tensor((tokens * -(-needed // len(tokens)))[:needed]).view(n_batches, batch_size, length + 1)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = self._rows[step % self.n_batches]
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
 def _check(config: TrainingConfig, library: str) -> None:

@@ -10,7 +10,9 @@ from llm_workshop.sections.data import (
     HelloSettings,
     TokenizerSettings,
 )
+from llm_workshop.sections.distributed import DistributedSettings
 from llm_workshop.sections.finetuning import FinetuneSettings, InstructSettings
+from llm_workshop.sections.peft import PeftSettings
 from llm_workshop.sections.scaling import ScalingSettings, SearchSettings, SpeedSettings
 from llm_workshop.sections.serving import (
     ChatSettings,
@@ -28,6 +30,7 @@ __all__ = [
     "CompareTokenizersSettings",
     "CorpusSettings",
     "CurationSettings",
+    "DistributedSettings",
     "ExtendTokenizerSettings",
     "FinetuneSettings",
     "GenerateSettings",
@@ -35,6 +38,7 @@ __all__ = [
     "InstructSettings",
     "LoadTestSettings",
     "ModelSettings",
+    "PeftSettings",
     "PretrainSettings",
     "QuantizeSettings",
     "ScalingSettings",

@@ -1,0 +1,74 @@
+"""Rows of week 6's tables, in Korean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from llm_workshop.finetuning.compare_plots import PARTS
+from scratch_llm.models import LanguageModel, build_model, llama_preset
+from scratch_llm.peft import LoRAConfig, TrainingMemory, inject, quantize_base, training_memory
+
+GIB, MIB = 2**30, 2**20
+
+
+def memory_at_scale(config: Any = None, context_length: int = 512, rank: int = 16) -> list[dict[str, Any]]:
+    """What a step on one text takes on a model too large for this machine (Llama 3.1 8B by default), in GiB.
+
+    Counted on shapes, with fused kernels and activations in bfloat16.  All weights learn in float32; a frozen base is in
+    bfloat16 or in four bits, and adapters are in float32.
+    """
+    config = config or llama_preset("3.1-8b")
+    with torch.device("meta"):
+        full = training_memory(build_model(config))
+        tokens = torch.zeros(1, context_length, dtype=torch.long)
+        kept = training_memory(build_model(config).bfloat16(), tokens).activations
+        rows = [_row("모두", dataclasses.replace(full, activations=kept), GIB)]
+        for title, prepare in _FROZEN.items():
+            model = build_model(config).bfloat16()
+            prepare(model, rank)
+            rows.append(_row(title, training_memory(model, tokens), GIB))
+    return rows
+
+
+def _inject(model: LanguageModel, rank: int, **options: bool) -> None:
+    inject(model, LoRAConfig(rank=rank, targets="all-linear", **options))
+
+
+_FROZEN: dict[str, Callable[[LanguageModel, int], None]] = {
+    "LoRA": _inject,
+    "DoRA": lambda model, rank: _inject(model, rank, dora=True),
+    "QLoRA": lambda model, rank: _inject(quantize_base(model), rank),
+}
+
+
+def memory_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of ``Comparison.compare``: each method's memory by part, foretold, and the highest that was measured, in MiB."""
+    return [
+        _row(row["title"], TrainingMemory(**row["cost"]["counted"]), MIB) | {"잰 최고치": round(row["cost"]["measured"]["peak"] / MIB, 2)}
+        for row in rows
+    ]
+
+
+def result_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of ``Comparison.compare``: quality with its spread, what learns, and the price."""
+    return [
+        {
+            "방법": row["title"],
+            "배우는 파라미터": row["trainable"],
+            "학습률": f"{row['learning_rate']:g}",
+            "정확도": f"{row['accuracy']:.1%} ± {row['accuracy_spread']:.1%}",
+            "매크로 F1": f"{row['macro_f1']:.3f} ± {row['macro_f1_spread']:.3f}",
+            "한 걸음 (ms)": round(1000 * row["cost"]["measured"]["seconds"], 1),
+            "최고 메모리 (MiB)": round(row["cost"]["measured"]["peak"] / MIB, 1),
+        }
+        for row in rows
+    ]
+
+
+def _row(title: str, memory: TrainingMemory, unit: int) -> dict[str, Any]:
+    parts = {name: round(getattr(memory, part) / unit, 2) for part, name in PARTS.items()}
+    return {"방법": title, **parts, "합계": round(memory.total / unit, 2)}
