@@ -21,6 +21,7 @@ from scratch_llm.data import IGNORE, TokenFile, Windows
 from scratch_llm.models import build_model
 from scratch_llm.peft import LoRAConfig, inject
 from scratch_llm.training import TrainingConfig, train
+from scratch_llm.training.all_reduce import central_all_reduce, ring_all_reduce
 from scratch_llm.training.distributed import join_ranks
 from scratch_llm.training.ranks import ALONE, Ranks
 from support.tiny_configs import TINY
@@ -81,6 +82,7 @@ def trouble(job: dict[str, Any], ranks: Ranks) -> None:
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         if step == 6 and ranks.rank == 1:
+            (folder.parent / "death").touch()
             if job["how"] == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if job["how"] == "hang":
@@ -92,6 +94,17 @@ def trouble(job: dict[str, Any], ranks: Ranks) -> None:
     train(make_model(job), *windows, TrainingConfig(**VALUES | job.get("values", {})), folder, log=lambda line: None, ranks=ranks)
 
 
+def sums(ranks: Ranks) -> list:
+    """Sums of tensors of several sizes by each way, and the bytes sent; rank r has r + 1, 2 (r + 1), …"""
+    found = []
+    for way in (ring_all_reduce, central_all_reduce):
+        for size in (1, 5, 12):
+            tensor = (ranks.rank + 1) * torch.arange(1.0, size + 1).view(-1, 1)
+            sent = way(tensor)
+            found.append([way.__name__, size, tensor.flatten().tolist(), sent])
+    return found
+
+
 def main() -> None:
     torch.set_num_threads(1)
     path = Path(sys.argv[1])
@@ -99,7 +112,9 @@ def main() -> None:
     results = []
     with join_ranks(plan["strategy"], timeout_seconds=plan.get("timeout", 120.0)) as ranks:
         for job in plan["jobs"]:
-            if "how" in job:
+            if "sums" in job:
+                results.append(sums(ranks))
+            elif "how" in job:
                 trouble(job, ranks)
             else:
                 results.append(run_job(job, ranks))

@@ -34,9 +34,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from scratch_llm.training.all_reduce import ring_all_reduce
+from scratch_llm.training.config import TrainingConfig
 from scratch_llm.training.ranks import ALONE, Ranks
 
-STRATEGIES = ("ddp", "fsdp")
+STRATEGIES = ("ddp", "fsdp", "hand")
 #: How gloo and NCCL say that another process is gone or silent.
 _LOST = re.compile(r"closed by peer|reset by peer|timed? ?out|broken pipe|connection refused|socket|remote process|nccl|gloo",
                    re.IGNORECASE)
@@ -75,8 +77,8 @@ def join_ranks(strategy: str = "ddp", timeout_seconds: float = 600.0) -> Iterato
     except RuntimeError as error:
         raise RankLost(f"not all of {os.environ['WORLD_SIZE']} processes met within {timeout_seconds:g} s at "
                        f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} ({_first_line(error)})") from error
-    kind = ReplicatedRanks if strategy == "ddp" else ShardedRanks
-    ranks = kind(rank, size, device, store)
+    kinds = {"ddp": ReplicatedRanks, "fsdp": ShardedRanks, "hand": HandMadeRanks}
+    ranks = kinds[strategy](rank, size, device, store)
     with ranks.watching():
         yield ranks
     dist.destroy_process_group()
@@ -143,6 +145,30 @@ class ReplicatedRanks(Ranks):
         return f"another process ended or does not answer ({_first_line(error)})"
 
 
+class HandMadeRanks(ReplicatedRanks):
+    """The version to read: after the backward pass, one all-reduce of our own for each weight, one after the other.
+
+    DDP does the same while the backward pass goes on, with many gradients in one message.
+    """
+
+    def learner(self, model: nn.Module) -> nn.Module:
+        _copy_from_first(model)
+        return model
+
+    def training_module(self, learner: nn.Module) -> nn.Module:
+        return learner
+
+    def sync_gradients(self, learner: nn.Module, now: bool) -> AbstractContextManager:
+        return contextlib.nullcontext()
+
+    def clip_gradients(self, learner: nn.Module, limit: float) -> float:
+        for parameter in learner.parameters():
+            if parameter.grad is not None:
+                ring_all_reduce(parameter.grad)
+                parameter.grad /= self.size
+        return super().clip_gradients(learner, limit)
+
+
 class ShardedRanks(ReplicatedRanks):
     """Each process keeps its part of every weight, gradient and optimiser state (FSDP2, ZeRO's stage 3).
 
@@ -150,15 +176,21 @@ class ShardedRanks(ReplicatedRanks):
     whose weights come back with ``give_back``; checkpoints hold whole tensors, as one process writes them.
     """
 
+    def check(self, config: TrainingConfig) -> None:
+        super().check(config)
+        if config.optimizer != "adamw":
+            raise ValueError(f"optimizer {config.optimizer} works on whole matrices, of which strategy fsdp keeps parts; "
+                             f"choose optimizer adamw, or strategy ddp")
+
     def learner(self, model: nn.Module) -> nn.Module:
-        for tensor in (*model.parameters(), *model.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
+        _copy_from_first(model)
         sharded = copy.deepcopy(model)
         mesh = init_device_mesh(self.device.type, (self.size,))
         for module in list(sharded.modules()):
             for block in getattr(module, "blocks", ()):
                 fully_shard(block, mesh=mesh)
-        fully_shard(sharded, mesh=mesh)
+        # The outermost part, too, is dropped after it has computed: weights that are read or changed are always the parts.
+        fully_shard(sharded, mesh=mesh, reshard_after_forward=True)
         _empty(model)
         return sharded
 
@@ -203,6 +235,12 @@ class ShardedRanks(ReplicatedRanks):
     def parts(self, state: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:
         parameters = dict(learner.named_parameters())
         return {name: _part(value, parameters.get(name)) for name, value in state.items()}
+
+
+def _copy_from_first(model: nn.Module) -> None:
+    """All begin with the weights of rank 0."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
 
 
 def _part(value: Any, parameter: Tensor | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch.distributed as dist
 
 from scratch_llm.training.distributed import PARENT
 
+_RANK = re.compile(r"^\[rank\d+\]: ?")  # torch puts it before what a rank writes about an exception
 _GRACE_SECONDS = 3.0  # for the others, to see for themselves that one is missing
 
 
@@ -103,6 +105,6 @@ def _why(processes: Sequence[subprocess.Popen], errors: Sequence[Path]) -> str:
     if len(text.splitlines()) > 1:
         sys.stderr.write(text + "\n")
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed (exit code {code})"
-    reason = f": {text.splitlines()[-1]}" if text and code > 0 else ""
+    reason = f": {_RANK.sub('', text.splitlines()[-1])}" if text and code > 0 else ""
     others = "" if len(processes) == 1 else "; the others were stopped"
     return f"process {guilty} of {len(processes)} {how}{others}{reason}"

@@ -16,7 +16,7 @@ import torch
 from support.ranks_work import run_job
 
 from scratch_llm.training.checkpoint import list_checkpoints, read_checkpoint
-from scratch_llm.training.distributed import STRATEGIES, join_ranks
+from scratch_llm.training.distributed import ShardedRanks, join_ranks
 from scratch_llm.training.launch import LaunchError, launch
 from scratch_llm.training.metrics import read_records
 from scratch_llm.training.ranks import ALONE, Ranks
@@ -24,7 +24,7 @@ from scratch_llm.training.ranks import ALONE, Ranks
 from .conftest import write_text
 
 WORKER = Path(__file__).resolve().parents[2] / "support" / "ranks_work.py"
-FIELDS = ("loss", "learning_rate", "grad_norm", "valid_loss")
+FIELDS = ("loss", "learning_rate", "grad_norm", "valid_loss", "ema_valid_loss")
 JOBS = {
     "llama": {"model": "llama"},
     "gpt2": {"model": "gpt2"},
@@ -34,7 +34,12 @@ JOBS = {
     "uneven": {"model": "gpt2", "uneven": True, "values": {"micro_batch_size": 2}},
     "balance-loss": {"model": "qwen3_moe", "shape": {"balance_loss": True}, "values": {"micro_batch_size": 4}},
     "lora": {"model": "llama", "lora": True},
+    "average": {"model": "llama", "values": {"ema_decay": 0.9, "z_loss": 1e-3}},
+    "muon": {"model": "llama", "values": {"optimizer": "muon"}},
+    "adafactor": {"model": "llama", "values": {"optimizer": "adafactor"}},
 }
+
+WHOLE_MATRICES = ("muon", "adafactor")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -71,13 +76,13 @@ def alone(texts):
     return run
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
+@pytest.fixture(scope="module", params=("ddp", "fsdp"))
 def together(request, texts):
     """The same of two processes, for all jobs: name -> (folder, facts of each rank)."""
     folders = {name: texts / f"{request.param}-{name}" for name in JOBS}
-    jobs = [job | {"folder": str(folders[name])} for name, job in JOBS.items()]
-    results = run_ranks(texts, {"strategy": request.param, "jobs": jobs})
-    return {name: (folders[name], [ranks[i] for ranks in results]) for i, name in enumerate(JOBS)}
+    names = [name for name in JOBS if request.param == "ddp" or name not in WHOLE_MATRICES]
+    results = run_ranks(texts, {"strategy": request.param, "jobs": [JOBS[name] | {"folder": str(folders[name])} for name in names]})
+    return {name: (folders[name], [ranks[i] for ranks in results]) for i, name in enumerate(names)}
 
 
 def assert_same_losses(folder: Path, expected: Path) -> None:
@@ -100,6 +105,8 @@ def assert_same_weights(folder: Path, expected: Path, rank: int = 0) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_two_processes_give_the_losses_of_one(name, together, alone):
+    if name not in together:
+        pytest.skip(f"{name} works on whole matrices: FSDP refuses it, see below")
     folder, facts = together[name]
     expected, fact = alone(name)
     assert_same_losses(folder, expected)
@@ -139,8 +146,19 @@ def test_a_checkpoint_is_what_one_process_writes(together, alone):
             torch.testing.assert_close(state["optimizer"]["state"][number][key], value, rtol=1e-3, atol=1e-6)
 
 
+def test_all_reduce_by_hand(texts, alone):
+    """1x + 2x + 3x = 6x on each of three; a ring sends 2 (n - 1) / n of the (padded) tensor, the centre everything."""
+    for rank, [found] in enumerate(run_ranks(texts, {"strategy": "hand", "jobs": [{"sums": True}]}, 3)):
+        for way, size, values, sent in found:
+            assert values == [6.0 * (place + 1) for place in range(size)]
+            padded = -(-size // 3) * 3
+            assert sent == (4 * (4 * padded // 3) if way == "ring_all_reduce" else 4 * size * (2 if rank == 0 else 1))
+    run_ranks(texts, {"strategy": "hand", "jobs": [JOBS["uneven"] | {"folder": str(texts / "hand-uneven")}]})
+    assert_same_losses(texts / "hand-uneven", alone("uneven")[0])
+
+
 @pytest.mark.parametrize("before, after", [
-    (("ddp", 2), None), (("fsdp", 2), None), (None, ("fsdp", 2)), (None, ("ddp", 2)), (("fsdp", 2), ("ddp", 4)),
+    (("ddp", 2), None), (None, ("fsdp", 2)), (("fsdp", 2), ("ddp", 4)),
 ])  # fmt: skip
 def test_another_number_of_processes_goes_on(before, after, texts, alone, tmp_path):
     """Cut off after step 5 of 12 by Ctrl-C on the first rank: all save and stop at the same step."""
@@ -165,22 +183,21 @@ def test_another_number_of_processes_goes_on(before, after, texts, alone, tmp_pa
 # -- trouble ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("how, timeout, message", [
-    ("kill", 60.0, "process 1 of 2 was killed (SIGKILL); the others were stopped"),
-    ("fail", 60.0, "process 1 of 2 failed (exit code 1); the others were stopped: error: the token file is cut off at 17 bytes"),
-    ("hang", 4.0, "process 0 of 2 failed (exit code 1); the others were stopped: error: process 0 of 2 stops: another process "
-                  "ended or does not answer ("),
+@pytest.mark.parametrize("strategy, how, timeout, message", [
+    ("ddp", "kill", 60.0, "process 1 of 2 was killed (SIGKILL); the others were stopped"),
+    ("fsdp", "kill", 60.0, "process 1 of 2 was killed (SIGKILL); the others were stopped"),
+    ("ddp", "fail", 60.0, "process 1 of 2 failed (exit code 1); the others were stopped: error: the token file is cut off at 17 bytes"),
+    ("fsdp", "hang", 4.0, "process 0 of 2 failed (exit code 1); the others were stopped: error: process 0 of 2 stops: another "
+                          "process ended or does not answer ("),
 ])  # fmt: skip
-def test_a_lost_process_ends_the_others_within_seconds(how, timeout, message, strategy, tmp_path):
+def test_a_lost_process_ends_the_others_within_seconds(strategy, how, timeout, message, tmp_path):
     for name in ("train", "valid"):
         write_text(tmp_path / name)
     job = JOBS["llama"] | {"folder": str(tmp_path / "run"), "how": how}
-    started = time.monotonic()
     with pytest.raises(LaunchError) as caught:
         run_ranks(tmp_path, {"strategy": strategy, "jobs": [job], "timeout": timeout})
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-    assert time.monotonic() - started < 40  # of which the start takes most, on a busy machine
+    assert time.time() - (tmp_path / "death").stat().st_mtime < 20  # a few on a machine that is not busy
     [checkpoint] = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert checkpoint.name == "step-00000004" and read_checkpoint(checkpoint)["step"] == 4
     assert not [line for line in processes() if str(tmp_path) in line]
@@ -203,7 +220,7 @@ def test_torchrun_starts_them_too_and_a_survivor_names_the_error(tmp_path):
         env={**os.environ, **environment()}, capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode != 0
     errors = sorted((tmp_path / "logs").glob("**/stderr.log"), key=lambda path: path.parent.name)
-    first, second = (path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in errors)
+    first, second = (path.read_text(encoding="utf-8").strip().splitlines()[-1].split(": ", 1)[1] for path in errors)
     assert second == "error: the token file is cut off at 17 bytes"
     assert first == (f"error: process 0 of 2 stops: process 1 failed: the token file is cut off at 17 bytes; what was saved is in "
                      f"{tmp_path / 'run' / 'checkpoints'}: start again to go on from there")
@@ -247,6 +264,14 @@ def test_a_batch_that_cannot_be_shared_is_refused(tiny, windows, settings, tmp_p
         Three().check(settings())
 
 
+@pytest.mark.parametrize("optimizer", WHOLE_MATRICES)
+def test_parts_of_matrices_are_refused_where_whole_ones_are_needed(optimizer, settings):
+    ranks = ShardedRanks(0, 2, torch.device("cpu"), None)
+    with pytest.raises(ValueError, match=f"optimizer {optimizer} works on whole matrices, .* choose optimizer adamw, or strategy ddp"):
+        ranks.check(settings(optimizer=optimizer))
+    ranks.check(settings())
+
+
 def test_batches_are_dealt_out_once_each_and_equally_many(monkeypatch):
     for size in (1, 2, 3, 5):
         dealt = []
@@ -265,7 +290,7 @@ def test_one_process_where_nobody_started_more(monkeypatch):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="strategy 'zero' is unknown; choose one of ddp, fsdp"), join_ranks("zero"):
+    with pytest.raises(ValueError, match="strategy 'zero' is unknown; choose one of ddp, fsdp, hand"), join_ranks("zero"):
         pass
     with pytest.raises(ValueError, match="the number of processes is 0: it must be at least 1"):
         launch(["true"], 0)
