@@ -5,6 +5,7 @@ from scratch_llm.training.adamw import AdamW, parameter_groups
 from scratch_llm.training.config import TrainingConfig, TrainingResult
 from scratch_llm.training.evaluation import evaluate
 from scratch_llm.training.loop import train
+from scratch_llm.training.lr_finder import RangeTest, find_learning_rate
 from scratch_llm.training.matmul_peak import matmul_peak, measure_matmul_peak
 from scratch_llm.training.muon import Muon
 from scratch_llm.training.optimizers import build_optimizer
@@ -16,6 +17,7 @@ __all__ = [
     "Adafactor",
     "AdamW",
     "Muon",
+    "RangeTest",
     "TrainingConfig",
     "TrainingResult",
     "WeightAverage",
@@ -23,6 +25,7 @@ __all__ = [
     "choose_dtype",
     "cosine_with_warmup",
     "evaluate",
+    "find_learning_rate",
     "learning_rate_at",
     "matmul_peak",
     "measure_matmul_peak",
