@@ -59,6 +59,11 @@ class Artifacts:
         base = Path(root or os.environ.get("ARTIFACTS_DIR") or workspace() / "artifacts")
         self.root = base / settings.run_name
 
+    @property
+    def served(self) -> str:
+        """The stage whose model the page, the server and the terminal ask: ``chat.model``."""
+        return self.settings.chat.model
+
     def path(self, stage: str) -> Path:
         return self.root / stage
 

@@ -42,6 +42,10 @@ RUNS = {
     "labs/week06_finetuning/finetune.py": (
         "finetune.examples=48", "finetune.epochs=0.7", "finetune.trial_examples=24", "finetune.label_counts=16,32", "finetune.layers=last-1",
     ),
+    "labs/week06_finetuning/instruct.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
+        "instruct.megabytes=0.08", "instruct.questions=5", "instruct.max_new_tokens=8",
+    ),
     "labs/week06_finetuning/classifier_page.py": ("finetune.examples=32", "finetune.epochs=1", "chat.serve=false"),
     "labs/week08_serving/export.py": ("quantize.eval_tokens=600", "quantize.calibration_tokens=300"),
     "labs/week08_serving/quantize.py": (
@@ -55,7 +59,7 @@ RUNS = {
 PRETRAIN = "labs/week05_pretraining/pretrain.py"
 #: Labs that take up the model of week 5.
 TAKE_THE_MODEL = (
-    "labs/week06_finetuning/finetune.py", "labs/week06_finetuning/classifier_page.py",
+    "labs/week06_finetuning/finetune.py", "labs/week06_finetuning/classifier_page.py", "labs/week06_finetuning/instruct.py",
     "labs/week08_serving/loadtest.py", "labs/week08_serving/quantize.py", "labs/week08_serving/export.py", "labs/week10_integration/chat.py",
 )  # fmt: skip
 NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)

@@ -101,7 +101,7 @@ def constant_answer(examples: Sequence[Example]) -> tuple[float, str]:
     if kind_of(examples) == "choice":
         taken = Counter(int(example.answer.partition(".")[0]) for example in examples)
         number, count = taken.most_common(1)[0]
-        best = max(best, (count / len(examples), f"always option {number}"))
+        best = max(best, (count / len(examples), f"늘 {number}번 보기"))
     return best
 
 

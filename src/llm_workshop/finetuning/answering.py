@@ -44,7 +44,8 @@ def answer_all(
                 if token is not None:
                     row.append(token)
         for row, (place, ids) in enumerate(zip(places, written)):
-            answers[place] = tokenizer.decode(ids).strip()
+            # An answer may be cut in the middle of a character, or be no text at all.
+            answers[place] = tokenizer.decode(ids).replace("\ufffd", "").strip()
             ended[place] = stream.finished[row]
         on_progress(min(at + batch_size, len(order)))
     return answers, ended

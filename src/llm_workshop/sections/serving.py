@@ -21,6 +21,7 @@ class GenerateSettings(Section):
 
 
 class ChatSettings(Section):
+    model: Literal["base-model", "chat-model"] = Field("base-model", description="which model is asked: of week 5, or the one that learnt to answer in week 6")
     host: str = Field("127.0.0.1", description="address the page listens on")
     port: int = Field(7860, ge=1, le=65535, description="port of the page")
     serve: bool = Field(True, description="false: print a few generations and stop")

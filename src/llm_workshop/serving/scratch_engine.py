@@ -31,7 +31,7 @@ class ScratchEngine:
 
     @classmethod
     def from_artifacts(cls, artifacts: Artifacts, device: str | None = None) -> ScratchEngine:
-        """Load the run's ``base-model``; a missing or damaged one is an error that names the make target."""
+        """Load the run's model (``chat.model``); a missing or damaged one is an error that names the make target."""
         return in_own_thread(cls._load, artifacts, device)
 
     @classmethod
@@ -41,10 +41,10 @@ class ScratchEngine:
         from scratch_llm.models import load_model
         from scratch_llm.tokenizers import ByteLevelBPE
 
-        folder = artifacts.require("base-model")
+        folder = artifacts.require(artifacts.served)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(folder).to(device)
-        info = describe_model(model, folder, artifacts.read_manifest("base-model"), artifacts.settings.run_name)
+        info = describe_model(model, folder, artifacts.read_manifest(artifacts.served), artifacts.settings.run_name)
         engine = cls(model, ByteLevelBPE.load(folder), info, artifacts.settings.chat.max_turns)
         # The first products choose and load their kernels; nobody's first question should wait for that.
         list(engine.complete("가", Sampling(max_new_tokens=3)))

@@ -75,7 +75,7 @@ def prepare(
         if not any(message["role"] == "assistant" and message["content"].strip() for message in example.messages):
             count.dropped["empty answer"] += 1
             continue
-        fitting, shortened = shorten(turns_of(example, tokenizer, template), context_length + 1)
+        fitting, shortened = shorten(turns_of(example, tokenizer, template), context_length + 1, tokenizer)
         ids, is_answer = flat(fitting)
         if len(ids) > context_length + 1:
             count.dropped[f"answer longer than the context of {context_length}"] += 1

@@ -119,7 +119,7 @@ def prompt_ids(example: Example, tokenizer: Tokenizer, template: str = "chat", m
     else:
         turns = [Turn(role, [p for p in pieces if not p.is_answer]) for role, pieces in turns_of(example, tokenizer, template)]
     if max_length is not None:
-        turns, _ = shorten(turns, max_length)
+        turns, _ = shorten(turns, max_length, tokenizer)
     return flat(turns)[0].tolist()
 
 
@@ -130,11 +130,12 @@ def flat(turns: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.repeat([piece.is_answer for piece in pieces], [len(piece.ids) for piece in pieces])
 
 
-def shorten(turns: Sequence[Turn], limit: int) -> tuple[list[Turn], bool]:
+def shorten(turns: Sequence[Turn], limit: int, tokenizer: Tokenizer | None = None) -> tuple[list[Turn], bool]:
     """Turns of at most ``limit`` tokens if that can be, and whether anything was left out.
 
     First the oldest exchanges go, but no system turn and never the last one; then the longest texts of people lose their
-    middle: what is asked stands mostly at their beginning or end.  Answers stay whole.
+    middle: what is asked stands mostly at their beginning or end.  Answers stay whole.  With a ``tokenizer`` no part of a
+    character is left at the cut.
     """
     turns = [Turn(role, list(pieces)) for role, pieces in turns]
     excess = _n_tokens(turns) - limit
@@ -152,8 +153,20 @@ def shorten(turns: Sequence[Turn], limit: int) -> tuple[list[Turn], bool]:
         ids = pieces[at].ids
         left = max(min(KEPT, len(ids)), len(ids) - max(0, excess))
         excess -= len(ids) - left
-        pieces[at] = pieces[at]._replace(ids=ids[: left - left // 2] + ids[len(ids) - left // 2 :])
+        head, tail = ids[: left - left // 2], ids[len(ids) - left // 2 :]
+        if left < len(ids) and tokenizer is not None:
+            head, tail = _whole_characters(head, tail, tokenizer)
+        pieces[at] = pieces[at]._replace(ids=head + tail)
     return turns, True
+
+
+def _whole_characters(head: list[int], tail: list[int], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Without the tokens at the cut that are only a part of a character."""
+    while head and tokenizer.decode(head[-4:]).endswith("\ufffd"):
+        head = head[:-1]
+    while tail and tokenizer.decode(tail[:4]).startswith("\ufffd"):
+        tail = tail[1:]
+    return head, tail
 
 
 def _n_tokens(turns: Sequence[Turn]) -> int:

@@ -58,7 +58,7 @@ def test_kinds_of_tasks():
 def test_the_best_constant_answer():
     assert constant_answer([example("긍정")] * 3 + [example("부정")]) == (0.75, "긍정")
     mixed = [example(f"{n}. 말 {i}", "고르기", f"1. 말 {i}\n2. 말 {i}") for i, n in enumerate((1, 2, 2, 2))]
-    assert constant_answer(mixed) == (0.75, "always option 2")
+    assert constant_answer(mixed) == (0.75, "늘 2번 보기")
 
 
 def test_scores_by_task():

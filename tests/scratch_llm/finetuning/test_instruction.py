@@ -99,11 +99,11 @@ def test_learning_everything(tokenizer):
 def test_a_long_prompt_loses_its_middle_and_never_its_answer(tokenizer):
     long = Example.from_row({"instruction": "처음" + "중" * 300 + "끝?", "output": "답은 이것."})
     [row], count = prepare([long], tokenizer, 64)
-    assert len(row.ids) == 65 and count.shortened == 1
+    assert 60 < len(row.ids) <= 65 and count.shortened == 1  # less by what is no whole character
     text = tokenizer.decode(row.ids.tolist())
     assert text.startswith("<|endoftext|><|user|>처음중") and "끝?<|end|>" in text
     assert learnt(tokenizer, row) == "답은 이것.<|end|>"
-    assert len(prompt_ids(long, tokenizer, max_length=40)) == 40
+    assert 35 < len(prompt_ids(long, tokenizer, max_length=40)) <= 40
 
 
 def test_old_exchanges_go_first_but_not_the_system_turn(tokenizer):
@@ -262,3 +262,10 @@ def test_the_stored_alpaca_template_says_the_same(tokenizer, tmp_path):
     assert prompt == tokenizer.decode(prompt_ids(Example.from_row(ROW), tokenizer, "alpaca")[1:])
     with pytest.raises(Exception, match="one instruction and one answer"):
         peer.apply_chat_template(TALK, tokenize=False)
+
+
+def test_no_part_of_a_character_is_left_where_a_text_was_cut(tokenizer):
+    strange = Example.from_row({"instruction": "뷁꿻쀍휅" * 40, "output": "답"})  # three byte tokens a character
+    for limit in (60, 61, 62, 63):
+        [row], _ = prepare([strange], tokenizer, limit)
+        assert "\ufffd" not in tokenizer.decode(row.ids.tolist()) and limit - 5 < len(row.ids) <= limit + 1

@@ -28,7 +28,7 @@ def _serve(settings: Settings) -> None:
     # In a container others reach the address only through ports that docker-compose.yml publishes on 127.0.0.1.
     contained = bool(os.environ.get("WORKSHOP_CONTAINER"))
     address = f"{settings.run_name}={serving.triton_host}:{serving.grpc_port}"
-    engines, ready = triton_engines([address], str(Artifacts(settings).require("base-model")), wait=0)
+    engines, ready = triton_engines([address], str((artifacts := Artifacts(settings)).require(artifacts.served)), wait=0)
     run_gateway(
         engines, ready=ready, host=serving.host, port=serving.api_port, api_key=keys_from_text(os.environ.get(KEY_VARIABLE)),
         allow_no_key=contained, allowed_hosts=("gateway",) if contained else (),

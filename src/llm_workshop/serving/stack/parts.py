@@ -35,7 +35,7 @@ def make_part(name: str, settings: Settings, artifacts: Artifacts) -> Part:
     }[name]
     command = [sys.executable, "-m", module, *dials(settings)]
     if name == "page":
-        command += ["--tokenizer", str(artifacts.require("base-model"))]
+        command += ["--tokenizer", str(artifacts.require(artifacts.served))]
     return WebPart(name, command, host, port, path, logs / f"{name}.log")
 
 

@@ -72,7 +72,7 @@ class Stack:
         Raises ValueError or OSError in one line for what a person can mend (a port in use, no model, a stack of this
         run that runs already), RuntimeError with the end of a log for a part that does not start.
         """
-        self.artifacts.require("base-model")
+        self.artifacts.require(self.artifacts.served)
         self._held.enter_context(self.service.hold())
         try:
             check_ports(places(self.settings, self.names))

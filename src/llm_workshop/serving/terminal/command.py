@@ -79,7 +79,7 @@ def _own_engine(settings: Settings, where: str) -> ChatEngine:
 
     artifacts = Artifacts(settings)
     try:
-        artifacts.require("base-model")  # asked before the seconds that torch takes
+        artifacts.require(artifacts.served)  # asked before the seconds that torch takes
         from llm_workshop.serving.scratch_engine import ScratchEngine
 
         return ScratchEngine.from_artifacts(artifacts)

@@ -33,12 +33,12 @@ from llm_workshop.serving.triton.python_model import TritonPythonModel  # noqa: 
 def write_repository(artifacts: Artifacts, models: Mapping[str, Path] | None = None) -> Path:
     """The repository of a run at artifacts/<run>/serving/repository, replaced as a whole.
 
-    ``models``: name in the repository -> model folder; by default the run's base model under MODEL_NAME.  Raises
+    ``models``: name in the repository -> model folder; by default the run's model (``chat.model``) under MODEL_NAME.  Raises
     ValueError, with the cure, for a model that cannot be served.
     """
     serving = artifacts.settings.serving
     if models is None:
-        models = {MODEL_NAME: artifacts.require("base-model")}
+        models = {MODEL_NAME: artifacts.require(artifacts.served)}
     threads = serving.threads or default_threads(serving.instances)
     served = {}
     for name, folder in models.items():
