@@ -18,10 +18,8 @@ def lengths_plot(lengths: np.ndarray, shares: Mapping[str, float]) -> Figure:
     """Lengths of the texts in tokens; padding's share of the computed tokens by strategy."""
     figure, (left, right) = new_figure(1, 2, width=4.6, height=2.8)
     left.hist(lengths, bins=min(40, int(lengths.max() - lengths.min()) + 1), color=COLORS[0])
-    left.axvline(lengths.max(), color=COLORS[1], linestyle="--", linewidth=1.3)
-    left.text(lengths.max(), 0.96 * left.get_ylim()[1], f"가장 긴 글 {lengths.max()} ", ha="right", va="top", fontsize=8.5, color=COLORS[1])
     left.set_title("글의 길이")
-    left.set_xlabel("토큰")
+    left.set_xlabel(f"토큰 (가장 긴 글 {lengths.max()})")
     left.set_ylabel("글")
     for place, share in enumerate(shares.values()):
         right.barh(place, share, height=0.6, color=COLORS[2] if share == min(shares.values()) else COLORS[0])

@@ -100,8 +100,10 @@ def train_classifier(
 def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
     """Token ids of each text as a document begins: ``<|endoftext|>`` and the text, cut at the end.
 
-    Words of a text never become special tokens.
+    Words of a text never become special tokens.  ValueError where the tokenizer has no ``<|endoftext|>``.
     """
+    if tokenizer.eos_id is None:
+        raise ValueError("the tokenizer has no <|endoftext|>, with which documents begin: take the one of the run's base model")
     return [[tokenizer.eos_id, *tokenizer.encode(text, allow_special=False)][:max_length] for text in texts]
 
 
