@@ -70,6 +70,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (grad_hidden * grad).to(grad_hidden.dtype), grad_weight, None, None
 
 
+def chunk_rows(device_type: str, vocab_size: int) -> int:
+    """Tokens whose logits are computed at a time."""
+    return max(_MIN_ROWS, _CHUNK.get(device_type, _CHUNK["cuda"]) // vocab_size)
+
+
 def _without_ignored(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Only the rows that are learnt, where that saves products: of instructions with short answers most are not.
 
@@ -83,7 +88,7 @@ def _without_ignored(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tens
 
 
 def _chunks(hidden_ND: Tensor, targets_N: Tensor, vocab_size: int):
-    rows = max(_MIN_ROWS, _CHUNK.get(hidden_ND.device.type, _CHUNK["cuda"]) // vocab_size)
+    rows = chunk_rows(hidden_ND.device.type, vocab_size)
     return zip(hidden_ND.split(rows), targets_N.split(rows))
 
 
