@@ -38,6 +38,7 @@ def train(
     resume: bool = True,
     log: Callable[[str], None] = print,
     on_eval: Callable[[nn.Module, int], None] | None = None,
+    on_step: Callable[[dict], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train ``model`` in place, where it lies (CPU or GPU), and report.
@@ -50,6 +51,7 @@ def train(
         resume: go on from the newest checkpoint in ``folder``; False deletes what is there.
         log: takes each printed line.
         on_eval: called with the model (in eval mode) and the step after each evaluation.
+        on_step: called with each record of ``metrics.jsonl``; after a resumption or a step back some numbers come again.
         ranks: the processes that train together (``training.distributed.join_ranks``); each calls ``train`` with the same
             arguments, ``folder`` is on a disk that they share, and the first one prints, writes and calls ``on_eval``.
 
@@ -100,6 +102,8 @@ def train(
                         if ranks.is_first:
                             call_in_eval_mode(on_eval, readable, run.step)
             metrics.append(record)
+            if on_step is not None and ranks.is_first:
+                on_step(record)
             interrupted = ranks.any(interrupt.asked)
             if run.step % config.save_every == 0 or last or interrupted:
                 metrics.sync()
