@@ -22,16 +22,23 @@ def memory_at_scale(config: Any = None, context_length: int = 512, rank: int = 1
     bfloat16 or in four bits, and adapters are in float32.
     """
     config = config or llama_preset("3.1-8b")
-    with torch.device("meta"):
-        full = training_memory(build_model(config))
-        tokens = torch.zeros(1, context_length, dtype=torch.long)
-        kept = training_memory(build_model(config).bfloat16(), tokens).activations
-        rows = [_row("모두", dataclasses.replace(full, activations=kept), GIB)]
-        for title, prepare in _FROZEN.items():
-            model = build_model(config).bfloat16()
-            prepare(model, rank)
-            rows.append(_row(title, training_memory(model, tokens), GIB))
+    rows = []
+    for title in ("모두", *_FROZEN):
+        # Blocks are all alike, so that two of them tell of any number: memory grows by the same with each.
+        one, two = (_memory_of_depth(dataclasses.replace(config, n_layers=n), title, context_length, rank) for n in (1, 2))
+        parts = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+        more = {name: (config.n_layers - 1) * (getattr(two, name) - value) for name, value in parts.items()}
+        rows.append(_row(title, TrainingMemory(**{name: value + more[name] for name, value in parts.items()}), GIB))
     return rows
+
+
+def _memory_of_depth(config: Any, title: str, context_length: int, rank: int) -> TrainingMemory:
+    with torch.device("meta"):
+        model, tokens = build_model(config).bfloat16(), torch.zeros(1, context_length, dtype=torch.long)
+        if title in _FROZEN:
+            _FROZEN[title](model, rank)
+            return training_memory(model, tokens)
+        return dataclasses.replace(training_memory(build_model(config)), activations=training_memory(model, tokens).activations)
 
 
 def _inject(model: LanguageModel, rank: int, **options: bool) -> None:

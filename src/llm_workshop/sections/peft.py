@@ -15,7 +15,7 @@ class PeftSettings(Section):
         ("full", "last-1", "head", "lora", "rslora", "dora", "qlora", "waveft", "ia3", "prefix"), description="ways to fine-tune that are compared"
     )
     examples: int = Field(400, ge=8, description="training texts")
-    held_out: int = Field(400, ge=8, description="texts of the test part, and of the validation part, at most")
+    held_out: int = Field(300, ge=8, description="texts of the test part, and of the validation part, at most")
     steps: int = Field(40, ge=1, description="optimiser steps of each trial")
     batch_size: int = Field(16, ge=1, description="texts per step")
     max_length: int = Field(96, ge=4, description="longer texts lose their end (tokens)")
