@@ -26,6 +26,8 @@ FILES = {
 }
 SETS = ("sample", *FILES)
 SAMPLE_MEGABYTES = 2.0
+SAMPLE_SHARES = {"chat": 0.4, "review": 0.25, "sentence_pair": 0.15, "reading": 0.2}
+"""Kinds of documents of the sample, by the share of its size: in the corpus there are twenty chats to a review."""
 HELD_OUT = 10
 """One in so many rows is held out where a set has no validation file."""
 
@@ -152,8 +154,8 @@ def example_of(row: dict[str, Any], default_task: str = "") -> Example:
 
 def _sample(megabytes: float, split: str, seed: int) -> Iterator[Example]:
     """Conversations as they are; of three other kinds of documents a question whose answer is known."""
-    kinds = ("chat", "review", "sentence_pair", "reading")
-    for document in generate(megabytes, seed=seed, split=split, kinds=kinds):
+    documents = (d for kind, share in SAMPLE_SHARES.items() for d in generate(megabytes * share, seed=seed, split=split, kinds=(kind,)))
+    for document in documents:
         truth = document.truth
         if document.kind == "chat":
             yield Example(document.messages, task="대화", id=document.id)
