@@ -13,6 +13,8 @@ def test_steps_and_evaluations():
     assert korean_line(step_line(RECORD, 100, 75)) == "스텝   7/100  손실 4.5000  학습률 1.00e-03  기울기 0.80  5,812 토큰/초  MFU 54%  남은 시간 1:15"
     assert korean_line(step_line(RECORD | {"step": 100}, 100, None)).endswith("남은 시간 –")
     assert korean_line(eval_line(RECORD)) == "  검증 손실 4.2500  1.5000 비트/바이트"
+    averaged = RECORD | {"ema_valid_loss": 4.2}
+    assert korean_line(eval_line(averaged)) == "  검증 손실 4.2500  1.5000 비트/바이트  (평균 가중치 4.2000)"
 
 
 @pytest.mark.parametrize(("line", "korean"), [
@@ -21,6 +23,10 @@ def test_steps_and_evaluations():
     ("precision bfloat16: as asked", "정밀도 bfloat16: 설정에 따름"),
     ("compile off: a run of about 12 s is too short to win it back", "컴파일 안 함: 12초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
     ("  step 39: the loss  loss of a step", "  스텝 39: the loss  loss of a step"),
+    ("step 6: the loss is nan and the gradient norm inf; batch 5 is left out", "스텝 6: 손실 nan, 기울기 inf. 배치 5번을 건너뜁니다"),
+    ("step 34: the loss 4.8000 is 5.4 deviations above the median 4.0000 of the last 20 steps; back to step 30, batches 31 to 34 are left out",
+     "스텝 34: 손실 4.8000이 최근 20스텝의 중앙값 4.0000보다 편차의 5.4배나 높음. 스텝 30(으)로 되돌아가 배치 31번부터 34번까지 건너뜁니다"),
+    ("range test 10/100  lr 1.00e-05  loss 6.9000", "학습률 시험 10/100  학습률 1.00e-05  손실 6.9000"),
     ("a line of another kind", "a line of another kind"),
 ])
 def test_other_lines(line, korean):

@@ -15,14 +15,17 @@ from llm_workshop.settings import Settings
 from scratch_llm.data import TokenFile, Windows
 from scratch_llm.models import GPT2Config, LlamaConfig, build_model
 from scratch_llm.tokenizers import ByteLevelBPE
-from scratch_llm.training import TrainingConfig, train
+from scratch_llm.training import TrainingConfig, train, with_weights
 
 _INPUTS = ("tokenizer", "tokens")
+#: Folder within the stage for the averaged weights (``pretrain.ema_decay``).
+AVERAGED = "averaged"
 
 
 def build_base_model(artifacts: Artifacts, force: bool | None = None, log: Callable[[str], None] = print) -> Path:
     """Train by ``settings.model`` and ``settings.pretrain``; save in Hugging Face format with the tokenizer.
 
+    Averaged weights, where ``pretrain.ema_decay`` asks for them, are a second model in the folder ``averaged`` within.
     ``log`` takes each line of the training.
     """
     settings = artifacts.settings
@@ -49,14 +52,22 @@ def build_base_model(artifacts: Artifacts, force: bool | None = None, log: Calla
             log=log,
             on_eval=_sampler(tokenizer, artifacts, log),
         )
-        model.save_pretrained(stage.folder)
-        for file in artifacts.path("tokenizer").glob("*.json"):
-            if file.name != "manifest.json":
-                shutil.copy2(file, stage.folder)
+        _save(model, artifacts, stage.folder)
+        if result.average is not None:
+            with with_weights(model, result.average):
+                _save(model, artifacts, stage.folder / AVERAGED)
         shutil.copy2(result.metrics_path, stage.folder / "metrics.jsonl")
         stage.metrics.update(_facts(result, model, artifacts))
     artifacts.clear_work("base-model")
     return artifacts.path("base-model")
+
+
+def _save(model: Any, artifacts: Artifacts, folder: Path) -> None:
+    """The weights, and the tokenizer beside them."""
+    model.save_pretrained(folder)
+    for file in artifacts.path("tokenizer").glob("*.json"):
+        if file.name != "manifest.json":
+            shutil.copy2(file, folder)
 
 
 def other_settings(artifacts: Artifacts) -> list[str]:
@@ -136,5 +147,8 @@ def _facts(result: Any, model: Any, artifacts: Artifacts) -> dict[str, Any]:
         "tokens_per_second": result.tokens_per_second,
         "mfu": result.mfu,
         "training_seconds": result.seconds,
+        "bad_steps": result.bad_steps,
+        **({} if result.ema_valid_loss is None else {
+            "ema_valid_loss": result.ema_valid_loss, "ema_bits_per_byte": result.ema_bits_per_byte}),
         "chat": is_chat_corpus(artifacts),
     }

@@ -37,6 +37,12 @@ class PretrainSettings(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second-moment decay")
     grad_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    z_loss: float = Field(0.0, ge=0, description="weight of log(Z)^2 beside the loss; 0 = none, 1e-4 is usual")
+    ema_decay: float | None = Field(None, ge=0, lt=1, description="average of the weights kept beside them; null = none, 0.999 is usual")
+    on_bad_step: Literal["stop", "skip", "roll_back"] = Field("stop", description="at a loss that is nan or a spike")
+    spike_threshold: float | None = Field(None, gt=0, description="robust z-score of a spike; null = only nan is bad, 10 is usual")
+    spike_window: int = Field(50, ge=4, description="latest good losses that a spike is told from")
+    max_bad_steps: int = Field(10, ge=1, description="bad steps between two checkpoints before the run gives up")
     packing: Literal["stream", "documents"] = Field(
         "documents", description="how documents fill the windows: kept whole, or cut from one stream"
     )

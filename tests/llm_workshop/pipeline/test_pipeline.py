@@ -125,6 +125,23 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch,
     assert weights[0] == weights[1]
 
 
+def test_averaged_weights_are_a_second_model_within_the_stage(tmp_path):
+    """And the other settings of a run reach the training."""
+    import torch
+
+    from scratch_llm.weights import load_model
+
+    artifacts = build_all(tiny(tmp_path, "pretrain.ema_decay=0.9", "pretrain.schedule=wsd", "pretrain.optimizer=muon",
+                               "pretrain.on_bad_step=skip", "pretrain.spike_threshold=10", "pretrain.z_loss=1e-4"))
+    folder, metrics = artifacts.path("base-model"), artifacts.read_manifest("base-model")["metrics"]
+    last, averaged = (load_model(path) for path in (folder, folder / "averaged"))
+    assert not torch.equal(last.head_weight, averaged.head_weight)
+    assert ByteLevelBPE.load(folder / "averaged").vocab_size == 400
+    assert metrics["ema_valid_loss"] != metrics["valid_loss"] and metrics["bad_steps"] == 0
+    rates = [json.loads(line)["learning_rate"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(set(rates[:5])) == 1 and rates[5] == pytest.approx(rates[0] / 10)  # a plateau, and one step of decay
+
+
 def test_transformers_opens_the_result_and_agrees(built):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
