@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.finetuning.methods import METHODS, TARGETS, Variant, check_methods
+from llm_workshop.finetuning.methods import METHODS, TARGETS, Variant, check_methods, has_place
 from llm_workshop.finetuning.tasks import SETS, Examples, Task, load_task
 from llm_workshop.finetuning.trials import Bench, Recipe, Trial, TrialTable
 from llm_workshop.settings import Settings, settings_digest
@@ -82,10 +82,12 @@ class Comparison:
         ]
 
     def compare_places(self) -> list[dict[str, Any]]:
-        """A row for LoRA at each of ``peft.targets``, at the learning rate that is best for all places together."""
+        """A row for LoRA at each of ``peft.targets`` that the model has (one block has no upper half), at the learning rate
+        that is best for all places together."""
         return [
             {"targets": targets, **self.summary(self.variant("lora", targets=targets), self.rate("lora"), self.peft.ablation_seeds)}
             for targets in self.peft.targets
+            if has_place(self.bench.base, targets)
         ]
 
     # -- with what -----------------------------------------------------------------------------------------------------

@@ -133,6 +133,17 @@ def places(model: LanguageModel, targets: str) -> tuple[str, ...]:
     Raises:
         ValueError: another word, or a model in which there is none such.
     """
+    if not (found := _names(model, targets)):
+        raise ValueError(f"a {model.model_type} model of {len(model.blocks)} blocks has no matrices {targets}: choose others")
+    return found
+
+
+def has_place(model: LanguageModel, targets: str) -> bool:
+    """Whether there are such matrices; ValueError for a word that is none of ``TARGETS``."""
+    return bool(_names(model, targets))
+
+
+def _names(model: LanguageModel, targets: str) -> tuple[str, ...]:
     if targets not in TARGETS:
         raise ValueError(f"targets {targets!r} are unknown: use {', '.join(TARGETS)}")
     half = len(model.blocks) / 2
@@ -148,6 +159,4 @@ def places(model: LanguageModel, targets: str) -> tuple[str, ...]:
             }  # fmt: skip
             if wanted[targets]:
                 found.append(part.name)
-    if not found:
-        raise ValueError(f"a {model.model_type} model has no matrices {targets}: choose others")
     return tuple(found)

@@ -38,7 +38,8 @@ def nf4_table() -> Tensor:
     def quantiles(n: int) -> Tensor:
         return torch.special.ndtri(torch.linspace(_OUTERMOST, 0.5, n + 1)[:-1].double()).float()
 
-    table = torch.cat([quantiles(8), torch.zeros(1), -quantiles(7)]).sort().values
+    with torch.device("cpu"):  # kept for all, also where the first caller builds on another device
+        table = torch.cat([quantiles(8), torch.zeros(1), -quantiles(7)]).sort().values
     return table / table.max()
 
 
@@ -49,9 +50,9 @@ def dynamic_table() -> Tensor:
     A byte is a sign, a power of ten from 1 to 10^-6 told by the number of leading zeros, and in the bits left over a
     fraction in even steps from 0.1 to 1: fine where numbers are large, and yet far down.  And 0, and 1.
     """
-    numbers = [torch.tensor([0.0, 1.0])]
+    numbers = [torch.tensor([0.0, 1.0], device="cpu")]
     for n_bits in range(7):
-        edges = torch.linspace(0.1, 1, 2**n_bits + 1)
+        edges = torch.linspace(0.1, 1, 2**n_bits + 1, device="cpu")
         positive = 10 ** (n_bits - 6) * ((edges[:-1] + edges[1:]) / 2)
         numbers += [positive, -positive]
     return torch.cat(numbers).sort().values

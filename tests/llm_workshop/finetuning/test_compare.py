@@ -1,5 +1,6 @@
 """The comparison of methods: what learns, the table of trials, and choices made from it."""
 
+import dataclasses
 import json
 import math
 
@@ -8,7 +9,7 @@ import torch
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.finetuning.compare import Comparison, task_of
-from llm_workshop.finetuning.methods import METHODS, Variant, check_methods, make_classifier, places
+from llm_workshop.finetuning.methods import METHODS, Variant, check_methods, has_place, make_classifier, places
 from llm_workshop.finetuning.trials import TrialTable
 from llm_workshop.settings import load_settings
 from scratch_llm.models import GPT2Config, LlamaConfig, MambaConfig, build_model
@@ -86,8 +87,10 @@ def test_places_are_names_of_the_checkpoint():
     assert len(places(model, "all")) == 21 and len(places(model, "attention")) == 12 and len(places(model, "feed-forward")) == 9
     assert places(model, "upper-half")[0].startswith("model.layers.2.")
     assert places(build_model(GPT2, seed=0), "query-value") == ("transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn")
-    with pytest.raises(ValueError, match="a mamba model has no matrices attention"):
+    with pytest.raises(ValueError, match="a mamba model of 1 blocks has no matrices attention"):
         places(build_model(MambaConfig(vocab_size=30, context_length=16, n_layers=1, d_model=16), seed=0), "attention")
+    one_block = build_model(dataclasses.replace(LLAMA, n_layers=1), seed=0)
+    assert has_place(one_block, "lower-half") and not has_place(one_block, "upper-half")
     with pytest.raises(ValueError, match="targets 'everywhere' are unknown: use query-value"):
         places(model, "everywhere")
 

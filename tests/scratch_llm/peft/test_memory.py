@@ -15,6 +15,7 @@ from scratch_llm.peft import (
     quantize_base,
     training_memory,
 )
+from scratch_llm.peft.nf4 import dynamic_table, nf4_table
 
 CONFIG = LlamaConfig(vocab_size=301, context_length=64, n_layers=3, n_heads=4, n_kv_heads=2, d_model=64, d_ff=96)
 TOKENS = torch.randint(1, 301, (4, 64), generator=torch.Generator().manual_seed(0))
@@ -106,6 +107,16 @@ def test_a_model_of_seven_billion_weights_in_four_bits():
     assert memory.frozen == pytest.approx(matrices * 4.127 / 8 + 2 * 2 * 32000 * 4096, rel=0.01)
     assert memory.trained == 4 * 4 * 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))  # rank 4, float32
     assert memory.total < plain.total / 5
+
+
+def test_counting_on_shapes_first_leaves_the_tables_of_four_bits_real():
+    """They are made once for all, whoever asks first."""
+    nf4_table.cache_clear()
+    dynamic_table.cache_clear()
+    with torch.device("meta"):
+        qlora(build_model(CONFIG))
+    real = qlora(build_model(CONFIG, seed=0))
+    assert real(TOKENS[:, :8]).isfinite().all() and not nf4_table().is_meta and not dynamic_table().is_meta
 
 
 def test_training_mode_is_left_as_it_was():
