@@ -35,6 +35,14 @@ RUNS = {
     "labs/week05_pretraining/pretrain.py": (
         *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
     ),
+    "labs/week05_pretraining/scaling.py": (
+        *SMALL, "scaling.tokens=1500", "scaling.larger_width=160", "search.tokens=1200", "search.batch_sizes=4,8", "scaling.isoflops=1e10",
+        "scaling.isoflop_widths=32,64,96", "scaling.bootstrap=50",
+    ),
+    "labs/week05_pretraining/speed.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "model.context_length=64", "speed.rungs=naive,adamw,packing", "speed.batch_size=4",
+        "speed.steps=2", "speed.compare_steps=2",
+    ),
     "labs/week04_architectures/compare.py": (
         *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
         "compare.tokens=1500", "compare.decode_contexts=32,128",
