@@ -44,6 +44,7 @@ from llm_workshop.sections import (
     ServingSettings,
     SpeedSettings,
     TokenizerSettings,
+    TrialsSettings,
 )
 
 SCALES = ("smoke", "laptop", "gpu")
@@ -59,6 +60,7 @@ class Settings(Section):
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    trials: TrialsSettings = TrialsSettings()
     distributed: DistributedSettings = DistributedSettings()
     automodel: AutoModelSettings = AutoModelSettings()
     scaling: ScalingSettings = ScalingSettings()

@@ -21,7 +21,7 @@ from llm_workshop.sections.serving import (
     QuantizeSettings,
     ServingSettings,
 )
-from llm_workshop.sections.training import CompareSettings, ModelSettings, PretrainSettings
+from llm_workshop.sections.training import CompareSettings, ModelSettings, PretrainSettings, TrialsSettings
 
 __all__ = [
     "AutoModelSettings",
@@ -47,4 +47,5 @@ __all__ = [
     "ServingSettings",
     "SpeedSettings",
     "TokenizerSettings",
+    "TrialsSettings",
 ]

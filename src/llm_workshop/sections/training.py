@@ -55,6 +55,10 @@ class PretrainSettings(Section):
     log_every: int = Field(10, ge=1, description="steps between printed lines")
 
 
+class TrialsSettings(Section):
+    steps: int = Field(60, ge=20, description="steps of each short trial before the pretraining (week 5)")
+
+
 class CompareSettings(Section):
     models: tuple[str, ...] = Field(
         ("transformer", "lstm", "mamba", "rwkv", "moe-mla"), description="architectures to compare (week 4)"

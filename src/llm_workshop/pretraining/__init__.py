@@ -1,0 +1,1 @@
+"""Short trials before a long training: learning rates, optimisers, and what a spoilt batch does."""

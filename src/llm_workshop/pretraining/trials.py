@@ -1,0 +1,118 @@
+"""The trials of lab ``pretrain``: each a run of a few dozen steps from the same untrained weights.
+
+Everything is kept in the run's work folder: a second call reads what is there, a killed one goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from llm_workshop.artifacts import Artifacts
+from llm_workshop.pipeline.pretrain import model_config, training_config, training_windows
+from llm_workshop.report.plots import read_metrics
+from scratch_llm.data import IGNORE, Windows
+from scratch_llm.io import atomic_write
+from scratch_llm.models import build_model
+from scratch_llm.tokenizers import ByteLevelBPE
+from scratch_llm.training import RangeTest, TrainingConfig, find_learning_rate, train
+from scratch_llm.training.checkpoint import load_checkpoint
+
+OPTIMIZERS = ("adamw", "muon", "adafactor")
+#: Ways through a text of which a piece is spoilt, and the settings that make them.
+WAYS = {
+    "unprotected": {},
+    "skip": {"on_bad_step": "skip", "spike_threshold": 6.0, "spike_window": 16},
+    "roll_back": {"on_bad_step": "roll_back", "spike_threshold": 6.0, "spike_window": 16},
+}
+SPOILT_BATCHES = 3
+_INPUTS = ("tokenizer", "tokens")
+
+
+class Trials:
+    """Trials with the model, the texts and the batch of ``artifacts.settings``, each ``settings.trials.steps`` long."""
+
+    def __init__(self, artifacts: Artifacts, tokenizer: ByteLevelBPE, log: Callable[[str], None] = print):
+        self.settings, self.log, self._tokenizer = artifacts.settings, log, tokenizer
+        self.steps = self.settings.trials.steps
+        used = {"model": self.settings.model, "pretrain": self.settings.pretrain, "trials": self.settings.trials,
+                "seed": self.settings.seed}
+        self.folder = artifacts.work("pretrain-trials", used, _INPUTS)
+        self.train_windows, self.valid_windows = training_windows(artifacts)
+
+    def model(self) -> torch.nn.Module:
+        """Untrained, the same each time."""
+        torch.manual_seed(self.settings.seed)
+        model = build_model(model_config(self.settings, self._tokenizer))
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def config(self, **changes: Any) -> TrainingConfig:
+        """The lab's training, cut to the trials' length; ``changes`` are fields of it."""
+        short = {"steps": self.steps, "min_learning_rate": None, "warmup_steps": max(1, self.steps // 10), "compile": "off",
+                 "eval_every": self.steps, "save_every": max(1, self.steps // 4), "log_every": self.steps, "keep": 1}
+        return dataclasses.replace(training_config(self.settings), **(short | changes))
+
+    # -- learning rates -------------------------------------------------------------------------------
+
+    def range_test(self, optimizer: str) -> RangeTest:
+        """Loss over a growing learning rate (``scratch_llm.training.find_learning_rate``), with one optimiser."""
+        path = self.folder / f"range-{optimizer}.json"
+        if path.is_file():
+            return RangeTest(**json.loads(path.read_text(encoding="utf-8")))
+        found = find_learning_rate(self.model(), self.train_windows, self.config(optimizer=optimizer, learning_rate=1.0),
+                                   smallest=1e-5, largest=3.0, steps=self.steps, log=self.log)
+        with atomic_write(path) as stream:
+            json.dump(dataclasses.asdict(found), stream)
+        return found
+
+    # -- runs -----------------------------------------------------------------------------------------
+
+    def compare_optimizers(self, rates: dict[str, float]) -> list[dict[str, Any]]:
+        """A short run of each optimiser at its own rate: held-out loss, losses by step, tokens a second, bytes of state."""
+        rows = []
+        for name, rate in rates.items():
+            config = self.config(optimizer=name, learning_rate=float(f"{rate:.2g}"))
+            result = self._run(f"optimizer-{name}", config, self.train_windows)
+            rows.append({"optimizer": name, "learning_rate": config.learning_rate, **result,
+                         "state_bytes": self._state_bytes(f"optimizer-{name}")})
+        return rows
+
+    def spoilt_text(self) -> list[dict[str, Any]]:
+        """The same run through a text with a spoilt piece, in each of ``WAYS``."""
+        windows = Spoilt(self.train_windows, first=self.steps * 3 // 5, count=SPOILT_BATCHES)
+        return [{"way": way, **self._run(f"spoilt-{way}", self.config(**changes), windows)} for way, changes in WAYS.items()]
+
+    def _run(self, name: str, config: TrainingConfig, windows: Any) -> dict[str, Any]:
+        """Train, or read what an earlier call trained."""
+        self.log(f"{name}:")
+        result = train(self.model(), windows, self.valid_windows, config, self.folder / name, log=self.log)
+        records = read_metrics(result.metrics_path)
+        return {"valid_loss": result.valid_loss, "tokens_per_second": result.tokens_per_second,
+                "losses": [(record["step"], record["loss"]) for record in records],
+                "bad_steps": [entry for record in records for entry in record.get("bad_steps", ())]}
+
+    def _state_bytes(self, name: str) -> int:
+        """What the optimiser keeps beside the weights, from the run's checkpoint."""
+        saved = load_checkpoint(self.folder / name / "checkpoints", self.log)
+        values = [value for state in saved["optimizer"]["state"].values() for value in state.values()]
+        return sum(value.numel() * value.element_size() for value in values if torch.is_tensor(value))
+
+
+class Spoilt:
+    """Windows with ``count`` batches from ``first`` on whose targets are other tokens: a file decoded wrongly."""
+
+    def __init__(self, windows: Windows, first: int, count: int):
+        self._windows, self.spoilt = windows, range(first, first + count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._windows, name)
+
+    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, targets = self._windows.batch(number)
+        if number in self.spoilt:  # the vocabulary upside down: frequent tokens become the rarest
+            targets = torch.where(targets == IGNORE, targets, self._windows.token_file.vocab_size - 1 - targets)
+        return inputs, targets
