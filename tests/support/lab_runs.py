@@ -43,6 +43,9 @@ RUNS = {
         *SMALL, "model.d_model=32", "model.n_layers=1", "model.context_length=64", "speed.rungs=naive,adamw,packing", "speed.batch_size=4",
         "speed.steps=2", "speed.compare_steps=2",
     ),
+    "labs/week05_pretraining/distributed.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.batch_size=4", "distributed.steps=8",
+    ),
     "labs/week04_architectures/compare.py": (
         *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
         "compare.tokens=1500", "compare.decode_contexts=32,128",
@@ -55,6 +58,10 @@ RUNS = {
         "instruct.megabytes=0.08", "instruct.questions=5", "instruct.max_new_tokens=8",
     ),
     "labs/week06_finetuning/classifier_page.py": ("finetune.examples=32", "finetune.epochs=1", "chat.serve=false"),
+    "labs/week06_finetuning/adapters.py": (
+        "peft.examples=24", "peft.held_out=16", "peft.steps=2", "peft.batch_size=8", "peft.max_length=24", "peft.methods=head,lora,dora,qlora,prefix",
+        "peft.rank=2", "peft.ranks=1,2", "peft.targets=query-value,all,upper-half", "peft.prefix_tokens=2", "peft.peer_steps=2",
+    ),
     "labs/week08_serving/export.py": ("quantize.eval_tokens=600", "quantize.calibration_tokens=300"),
     "labs/week08_serving/quantize.py": (
         "quantize.eval_tokens=600", "quantize.calibration_tokens=300", "quantize.group_size=16",
@@ -68,6 +75,7 @@ PRETRAIN = "labs/week05_pretraining/pretrain.py"
 #: Labs that take up the model of week 5.
 TAKE_THE_MODEL = (
     "labs/week06_finetuning/finetune.py", "labs/week06_finetuning/classifier_page.py", "labs/week06_finetuning/instruct.py",
+    "labs/week06_finetuning/adapters.py",
     "labs/week08_serving/loadtest.py", "labs/week08_serving/quantize.py", "labs/week08_serving/export.py", "labs/week10_integration/chat.py",
 )  # fmt: skip
 NEEDS_TRITON = ("labs/week08_serving/loadtest.py",)

@@ -51,8 +51,13 @@ def rates_plot(sweeps: Mapping[str, Sequence[Row]]) -> Figure:
 def quality_plot(rows: Sequence[Row], floor: float | None = None, floor_title: str = "") -> Figure:
     """Accuracy against the numbers that learn, with the spread over the seeds; ``floor``: a line of what is to be beaten."""
     figure, axes = new_figure(1, 1, width=7.6, height=4.0)
+    places: list[float] = []
     for number, row in enumerate(rows):
-        axes.errorbar(row["trainable"], row["accuracy"], yerr=row["accuracy_spread"], color=COLORS[number % len(COLORS)],
+        place = float(row["trainable"])
+        while any(0.9 < place / other < 1.11 for other in places):
+            place *= 1.12  # methods that learn as many numbers stand side by side
+        places.append(place)
+        axes.errorbar(place, row["accuracy"], yerr=row["accuracy_spread"], color=COLORS[number % len(COLORS)],
                       marker=_MARKERS[number % len(_MARKERS)], markersize=7, capsize=3, linestyle="none", label=row["title"])  # fmt: skip
     if floor is not None:
         axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1.2)

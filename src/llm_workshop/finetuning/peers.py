@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,11 +43,11 @@ def peer_losses(base: str | Path, adapter: str | Path, windows: Windows, config:
     Raises:
         ValueError: an unknown library, a learning rate that changes, or training in another precision than float32.
     """
-    import peft
-    from transformers import AutoModelForCausalLM, PrinterCallback
-
     _check(config, library)
     with _quiet():
+        import peft
+        from transformers import AutoModelForCausalLM, PrinterCallback
+
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_cache=False)
         model = peft.PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +165,8 @@ def _pad(rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and advice, whose levels are put back."""
+    """Without the libraries' progress bars and advice (on importing them, too), whose levels are put back."""
+    logging.disable(logging.WARNING)
     import datasets
     import transformers
 
@@ -175,6 +177,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        logging.disable(logging.NOTSET)
         transformers.logging.set_verbosity(level)
         if bars:
             datasets.enable_progress_bars()

@@ -9,7 +9,14 @@ import torch
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.finetuning.compare import Comparison, task_of
-from llm_workshop.finetuning.methods import METHODS, Variant, check_methods, has_place, make_classifier, places
+from llm_workshop.finetuning.methods import (
+    METHODS,
+    Variant,
+    check_methods,
+    has_place,
+    make_classifier,
+    places,
+)
 from llm_workshop.finetuning.trials import TrialTable
 from llm_workshop.settings import load_settings
 from scratch_llm.models import GPT2Config, LlamaConfig, MambaConfig, build_model
