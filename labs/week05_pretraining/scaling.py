@@ -93,7 +93,7 @@ with Trials(artifacts) as trials:
     at_random = candidates[:n_random]
     random_losses = losses(at_random)
 
-winner, winner_loss = rungs[-1].trials[0], rungs[-1].losses[0]
+winner, winner_loss = rungs[-1].ranked[0]
 best_random = min(range(len(at_random)), key=lambda place: random_losses[place])
 rows = [
     {"방법": name, "검증 손실": round(loss, 4), "학습률": trial.learning_rate, "배치": trial.batch_size,
@@ -154,6 +154,8 @@ fitted = fit_with_band([line["parameters"] for line in lines], [line["valid_loss
 low_exponent, high_exponent = fitted.exponents
 print(f"L(N) = {fitted.law.floor:.3f} + {fitted.law.scale:.3f} (N / {fitted.law.unit:,.0f})^-{fitted.law.exponent:.3f}")
 print(f"지수의 90 % 구간 {low_exponent:.3f} – {high_exponent:.3f}")
+if not fitted.is_determined:
+    print("이 학습들로는 지수를 정할 수 없습니다. 너비 사이의 차이보다 흔들림이 큽니다. scaling.tokens나 scaling.seeds를 늘려 보세요.")
 with Trials(artifacts) as trials:
     larger = trials.run(larger_trial(settings))
 foretold = float(fitted.law.loss(larger["parameters"]))
@@ -162,7 +164,7 @@ error = larger["valid_loss"] / foretold - 1
 inside = low <= larger["valid_loss"] <= high
 print(f"파라미터 {larger['parameters']:,}개: 예측 {foretold:.4f} ({low:.4f} – {high:.4f}), 실제 {larger['valid_loss']:.4f}, 차이 {error:+.2%}")
 report.facts({
-    "법칙": f"E = {fitted.law.floor:.3f}, α = {fitted.law.exponent:.3f} (90 %: {low_exponent:.3f} – {high_exponent:.3f})",
+    "법칙": f"E = {fitted.law.floor:.3f}, α = {fitted.law.exponent:.3f} (90 %: {low_exponent:.3f} – {high_exponent:.3f})" + ("" if fitted.is_determined else ", 이 점들로는 지수를 정할 수 없음"),
     "예측할 모델": f"너비 {larger['width']}, 파라미터 {larger['parameters']:,}개",
     "예측": f"{foretold:.4f} (90 %: {low:.4f} – {high:.4f})",
     "실제": f"{larger['valid_loss']:.4f} ({error:+.2%}, 구간 {'안' if inside else '밖'})",

@@ -59,6 +59,12 @@ class FittedLaw:
         low, high = np.quantile([sample.exponent for sample in self.samples], (0.05, 0.95))
         return float(low), float(high)
 
+    @property
+    def is_determined(self) -> bool:
+        """Whether the runs say anything of the exponent: neither end of its interval is where the search for it ends."""
+        low, high = self.exponents
+        return low > 1.02 * _LOWEST and high < 0.98 * _HIGHEST
+
     @staticmethod
     def _quantiles(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.quantile(values, ((1 - level) / 2, (1 + level) / 2), axis=0))

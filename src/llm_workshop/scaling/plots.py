@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from llm_workshop.report.plots import COLORS, FAINT, INK, new_figure
 from llm_workshop.scaling.law import FittedLaw, Valley
-from llm_workshop.scaling.search import Rung, best_so_far
+from llm_workshop.scaling.search import Rung, best_so_far, settings_of
 
 Line = Mapping[str, Any]
 """A line of the table of runs."""
@@ -36,7 +36,7 @@ def law_plot(lines: Sequence[Line], fitted: FittedLaw, larger: Line) -> Figure:
     axes.set_xlabel("파라미터")
     axes.set_ylabel("검증 손실 (내트/토큰)")
     _size_axis(axes)
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     return figure
 
 
@@ -61,14 +61,15 @@ def isoflop_plot(groups: Mapping[float, Sequence[Line]], valleys: Mapping[float,
 def halving_plot(rungs: Sequence[Rung], random_runs: Sequence[tuple[int, float]]) -> Figure:
     """Left: each setting's loss from rung to rung.  Right: the best loss over what was spent, beside random search."""
     figure, (left, right) = new_figure(1, 2, width=5.2, height=3.6)
-    ends = {}
+    paths: dict[tuple, list[tuple[int, float]]] = {}
     for number, rung in enumerate(rungs):
         for trial, loss in zip(rung.trials, rung.losses):
             if math.isfinite(loss):
-                ends.setdefault((trial.learning_rate, trial.batch_size, trial.weight_decay), []).append((number, loss))
-    for path in ends.values():
-        last = len(path) == len(rungs)
-        left.plot(*zip(*path), color=COLORS[1] if last else FAINT, marker="o", markersize=4, linewidth=2.2 if last else 1.1, zorder=3 if last else 2)
+                paths.setdefault(tuple(settings_of(trial).values()), []).append((number, loss))
+    winner = tuple(settings_of(rungs[-1].ranked[0][0]).values())
+    for settings, path in paths.items():
+        width, color = (2.2, COLORS[1]) if settings == winner else (1.1, FAINT)
+        left.plot(*zip(*path), color=color, marker="o", markersize=4, linewidth=width, zorder=1 + width)
     left.set_xticks(range(len(rungs)), [f"{rung.tokens:,}\n({len(rung.trials)}개)" for rung in rungs])
     _name(left, "연속 반감: 나쁜 설정은 일찍 그만둔다", "설정마다 학습한 토큰 (남은 설정)", "검증 손실 (내트/토큰)")
     spent = best_so_far([(trial.tokens, loss) for rung in rungs for trial, loss in zip(rung.trials, rung.losses)])

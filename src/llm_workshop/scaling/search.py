@@ -56,11 +56,16 @@ def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float]) ->
 
 @dataclass(frozen=True)
 class Rung:
-    """What one rung of successive halving tried: runs and their losses, the best first."""
+    """What one rung of successive halving tried: runs and their losses, in the order in which they ran."""
 
     tokens: int
     trials: tuple[Trial, ...]
     losses: tuple[float, ...]
+
+    @property
+    def ranked(self) -> list[tuple[Trial, float]]:
+        """The best first."""
+        return sorted(zip(self.trials, self.losses), key=lambda pair: pair[1])
 
     @property
     def cost(self) -> int:
@@ -98,12 +103,10 @@ def successive_halving(candidates: Sequence[Trial], eta: int, n_rungs: int, toke
     alive, rungs = list(candidates), []
     for n, budget in rung_sizes(len(candidates), eta, n_rungs, tokens):
         trials = [dataclasses.replace(trial, tokens=budget) for trial in alive[:n]]
-        losses = run_all(trials)
-        order = sorted(range(n), key=lambda place: losses[place])
-        if not math.isfinite(losses[order[0]]):
+        rungs.append(Rung(budget, tuple(trials), tuple(run_all(trials))))
+        alive = [trial for trial, _ in rungs[-1].ranked]
+        if not math.isfinite(min(rungs[-1].losses)):
             raise ValueError(f"all {n} runs of {budget:,} tokens diverged: search among smaller learning rates")
-        alive = [trials[place] for place in order]
-        rungs.append(Rung(budget, tuple(alive), tuple(losses[place] for place in order)))
     return rungs
 
 

@@ -58,6 +58,7 @@ def test_the_band_grows_with_the_noise_and_away_from_the_runs():
     assert width(noisy, 2e6) > 3 * width(quiet, 2e6) and width(noisy, 1e9) > 2 * width(noisy, 2e6)
     low, high = noisy.exponents
     assert low < noisy.law.exponent < high
+    assert quiet.is_determined and not fit_with_band(SIZES, 3 + 0.05 * signs).is_determined
     below, above = noisy.prediction(2e6)
     assert above - below > width(noisy, 2e6)
 
