@@ -18,7 +18,8 @@ from llm_workshop.pipeline.pretrain import model_config
 from llm_workshop.settings import Settings
 from scratch_llm.models import build_model
 
-NOISE = re.compile(r"WARNING|DeprecationWarning|UserWarning|^\s*warn\(|^I1|^W1")
+#: Where a cluster keeps this repository, and where its containers see it.
+MOUNTS = ("/shared/workshop:/workspace",)
 
 
 def find_nemo_run() -> Path | None:
@@ -45,7 +46,7 @@ def nemo_run(python: Path, kind: str, arguments: list[str], folder: Path, *, job
         variables["PATH"] = f"{job_python.parent}:/usr/local/bin:/usr/bin:/bin"
     job = {
         "arguments": arguments, "processes": processes, "nodes": nodes, "environment": variables, "home": str(folder),
-        "image": image, "account": "workshop", "partition": "gpu", "time": "01:00:00",
+        "image": image, "mounts": MOUNTS, "account": "workshop", "partition": "gpu", "time": "01:00:00",
     }  # fmt: skip
     (folder / f"{kind}.json").write_text(json.dumps(job), encoding="utf-8")
     log = folder / f"{kind}.txt"
@@ -80,5 +81,8 @@ def random_checkpoint(settings: Settings, architecture: str, folder: Path) -> Pa
 
 
 def script_lines(output: str) -> list[str]:
-    """The script or container in a dry run's output, without warnings and rulers."""
-    return [line.rstrip() for line in output.splitlines() if line.strip() and not NOISE.search(line) and not set(line.strip()) <= set("─━-")]
+    """The script, or the description of the container, in a dry run's output: without times, file names and blank lines."""
+    lines = [re.sub(r"^(\[\d\d:\d\d:\d\d\]| {10}) ", "", re.sub(r"\s+\w+\.py:\d+\s*$", "", line)).rstrip() for line in output.splitlines()]
+    begins = [n for n, line in enumerate(lines) if line in ("#!/bin/bash", "=== APPLICATION ===")]
+    wanted = lines[begins[-1] :] if begins else lines
+    return [line for line in wanted if line and line != "=== APPLICATION ==="]

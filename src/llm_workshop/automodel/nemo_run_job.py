@@ -3,7 +3,7 @@
     python -m llm_workshop.automodel.nemo_run_job local|slurm|docker JOB.json
 
 ``JOB.json``: {"arguments": of ``python -m llm_workshop.automodel.job``, "processes": a node's, "nodes", "environment":
-variables of the job, "home": where NeMo Run keeps its books, "image", "account", "partition", "time"}.  ``local`` starts
+variables of the job, "home": where NeMo Run keeps its books, "image", "mounts", "account", "partition", "time"}.  ``local`` starts
 the job by torchrun and waits for it; the others print what would be sent (a dry run).
 """
 
@@ -28,12 +28,12 @@ def executor_of(kind: str, job: dict[str, Any]) -> Any:
     if kind == "slurm":
         return run.SlurmExecutor(
             account=job["account"], partition=job["partition"], time=job["time"], nodes=job["nodes"], ntasks_per_node=job["processes"],
-            gpus_per_node=job["processes"], container_image=job["image"], tunnel=run.LocalTunnel(job_dir=job["home"] + "/slurm"),
+            gpus_per_node=job["processes"], container_image=job["image"], container_mounts=list(job["mounts"]), tunnel=run.LocalTunnel(job_dir=job["home"] + "/slurm"),
             packager=run.Packager(), **shared,
         )  # fmt: skip
     if kind == "docker":
         return run.DockerExecutor(
-            container_image=job["image"], num_gpus=-1, runtime="nvidia", ipc_mode="host", shm_size="16g", ntasks_per_node=job["processes"],
+            container_image=job["image"], volumes=list(job["mounts"]), num_gpus=-1, runtime="nvidia", ipc_mode="host", shm_size="16g", ntasks_per_node=job["processes"],
             packager=run.Packager(), **shared,
         )  # fmt: skip
     raise ValueError(f"executor {kind!r} is unknown; use local, slurm or docker")

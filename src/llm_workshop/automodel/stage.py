@@ -53,16 +53,16 @@ def build_automodel(artifacts: Artifacts, python: Path, log: Log = print, force:
     with artifacts.write_stage("automodel", used, INPUTS) as stage, ThreadPoolExecutor(2) as pool:
         jobs = {name: pretraining_job(artifacts, name, tokenizer, work / name) for name in settings.automodel.architectures}
         waiting = {name: pool.submit(run_or_read, python, job, work / name, probe(tokenizer)) for name, job in jobs.items()}
-        twins = {name: train_twin(job, work / name / "twin", log=log) for name, job in jobs.items()}
+        twins = {name: train_twin(job, work / name / "twin") for name, job in jobs.items()}
         for name, job in jobs.items():
-            log(f"{name}: {job.training.steps} steps by our loop, losses {twins[name].losses[0]:.3f} to {twins[name].losses[-1]:.3f}")
+            log(f"{name}: {job.training.steps} steps by our loop, now waiting for AutoModel")
             stage.metrics[name] = put(stage.folder / name, job, waiting[name].result(), twins[name], work / name)
         if "llama" in jobs:  # AutoModel puts adapters beside nn.Linear; GPT-2's matrices in transformers are none
             job = adapter_job(artifacts, twins["llama"], jobs["llama"], tokenizer, work / "lora")
             theirs = run_or_read(python, job, work / "lora", probe(tokenizer))
             start = adapter_start(theirs, work / "lora", work / "lora" / "start")
-            twin = train_twin(job, work / "lora" / "twin", start, log=log)
-            log(f"lora: {job.training.steps} steps by our loop, losses {twin.losses[0]:.3f} to {twin.losses[-1]:.3f}")
+            twin = train_twin(job, work / "lora" / "twin", start)
+            log(f"lora: {job.training.steps} steps by both")
             stage.metrics["lora"] = put(stage.folder / "lora", job, theirs, twin, work / "lora")
     artifacts.clear_work("automodel")
     return artifacts.path("automodel")
@@ -101,7 +101,7 @@ def training(settings: Settings, steps: int, learning_rate: float, **changes: An
     batch = settings.automodel.batch_size
     return TrainingConfig(
         steps=steps, batch_size=batch, micro_batch_size=batch // 2 if batch % 2 == 0 else batch, learning_rate=learning_rate,
-        precision="float32", compile="off", eval_every=steps, eval_batches=1, log_every=steps, seed=settings.seed, **changes,
+        warmup_steps=steps // 5, precision="float32", compile="off", eval_every=steps, eval_batches=1, log_every=steps, seed=settings.seed, **changes,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def _check(module: nn.Module, size: int) -> None:
         counts = {"d_ff": module.down.in_features}
     for name, count in counts.items():
         if count % size:
-            raise ValueError(f"{name} {count} cannot be shared equally by {size} processes: choose a multiple of {size}")
+            raise ValueError(f"{name} {count} cannot be shared equally by {size} processes: take a number of processes that divides it")
 
 
 def _cut_attention(attention: GroupedQueryAttention, team: Team) -> None:

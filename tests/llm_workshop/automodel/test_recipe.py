@@ -10,7 +10,13 @@ import yaml
 from llm_workshop.automodel.dataset import TrainingWindows, stack
 from llm_workshop.automodel.launch import script_lines
 from llm_workshop.automodel.recipe import Job, LoRA, recipe, write_recipe
-from llm_workshop.automodel.runner import environment_of, error_part, read_result, run_job, start_in_environment
+from llm_workshop.automodel.runner import (
+    environment_of,
+    error_part,
+    read_result,
+    run_job,
+    start_in_environment,
+)
 from llm_workshop.automodel.stage import of_architecture, rates
 from llm_workshop.automodel.twin import differences, train_twin
 from llm_workshop.settings import load_settings
@@ -167,7 +173,12 @@ def test_curves_of_other_lengths_are_not_compared(tokens):
 
 
 def test_a_dry_runs_script_without_what_surrounds_it():
-    assert script_lines("WARNING: x\n──────\n#!/bin/bash\n\n#SBATCH --nodes=2\n") == ["#!/bin/bash", "#SBATCH --nodes=2"]
+    output = (
+        "──── Entering ────\n[23:23:09] Task train            experiment.py:620\n           === APPLICATION ===\n[23:23:10] sbatch x    launcher.py:105\n"
+        "           #!/bin/bash      \n           #SBATCH --nodes=2    \n               indented\n"
+    )
+    assert script_lines(output) == ["#!/bin/bash", "#SBATCH --nodes=2", "    indented"]
+    assert script_lines("=== APPLICATION ===\nname: train\n") == ["name: train"]
 
 
 def test_an_adapter_needs_its_beginning(tokens, tmp_path):
