@@ -1,11 +1,12 @@
-"""Training steps of adapters (``scratch_llm.peft``) against PEFT on transformers: same weights, batch and optimiser.
+"""Fine-tuning steps (``scratch_llm.peft``) against PEFT on transformers: same weights, batch and optimiser.
 
-    python benchmarks/adapters.py [--models llama gpt2] [--methods lora dora] [--precision float32] [--compiled] [--quick]
+    python benchmarks/adapters.py [--models llama gpt2] [--methods full lora dora] [--precision float32] [--compiled] [--quick]
 
-Models of 15 million parameters (``shapes.py``), 16 x 256 tokens, rank 8 on every linear layer of the blocks.  A step is
-forward, loss, backward, clipping to norm 1, fused AdamW on the adapters, and the loss read out.  Adapters go from ours to
-PEFT's through files, and the first losses are compared: what differs has no speed.  Both take turns in one process, and the
-fastest step of each counts.  (This file is not called ``peft``: Python would find it before the library.)
+Models of 15 million parameters (``shapes.py``), 16 x 256 tokens; all weights, or rank 8 on every linear layer of the
+blocks.  A step is forward, loss, backward, clipping to norm 1, fused AdamW on what learns, and the loss read out.  Weights
+and adapters go from ours to theirs through files, and the first losses are compared: what differs has no speed.  Both take
+turns in one process, and the fastest step of each counts.  (This file is not called ``peft``: Python would find it before
+the library.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from scratch_llm.peft import LoRAConfig, inject, save_adapter, trainable_paramet
 from scratch_llm.training import choose_dtype
 
 FAMILIES, TARGET = ("llama", "gpt2"), 1.3
-METHODS = {"lora": {}, "dora": {"dora": True}}
+METHODS = {"full": None, "lora": {}, "dora": {"dora": True}}
 BATCH, CONTEXT = 16, 256
 
 
@@ -51,8 +52,8 @@ def run(
             speeds = in_turns(steps, config_of(family).vocab_size, rounds=2 if quick else 12, warm_up=1 if quick else 2)
             note = f"{mode}{' compiled' if compiled else ''}, {n_learnt:,} weights learn"
             rows.append({
-                "name": f"{method}, {family} 15M, against PEFT", "ours": round(speeds["ours"]), "peer": round(speeds["peft"]),
-                "unit": "tok/s", "ratio": round(speeds["ours"] / speeds["peft"], 2), "target": TARGET, "note": note,
+                "name": f"{method}, {family} 15M, against {'transformers' if method == 'full' else 'PEFT'}", "ours": round(speeds["ours"]), "peer": round(speeds["theirs"]),
+                "unit": "tok/s", "ratio": round(speeds["ours"] / speeds["theirs"], 2), "target": TARGET, "note": note,
             })  # fmt: skip
             print(f"{rows[-1]['name']}: {rows[-1]['ours']:,} and {rows[-1]['peer']:,} tok/s", flush=True)
     return rows
@@ -68,16 +69,17 @@ def contenders(family: str, method: str, mode: str, compiled: bool) -> tuple[dic
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # progress of reading
         ours.save_pretrained(f"{folder}/base")
         theirs = AutoModelForCausalLM.from_pretrained(f"{folder}/base", dtype=torch.float32, use_cache=False)
-        for adapter in inject(ours, LoRAConfig(rank=8, targets="all-linear", **METHODS[method])):
-            torch.nn.init.normal_(adapter.B, std=0.02)
-        save_adapter(ours, f"{folder}/adapter")
-        theirs = peft.PeftModel.from_pretrained(theirs, f"{folder}/adapter", is_trainable=True)
+        if method != "full":
+            for adapter in inject(ours, LoRAConfig(rank=8, targets="all-linear", **METHODS[method])):
+                torch.nn.init.normal_(adapter.B, std=0.02)
+            save_adapter(ours, f"{folder}/adapter")
+            theirs = peft.PeftModel.from_pretrained(theirs, f"{folder}/adapter", is_trainable=True)
     n_learnt = sum(parameter.numel() for parameter in trainable_parameters(ours).values())
     their_count = sum(parameter.numel() for parameter in theirs.parameters() if parameter.requires_grad)
     if n_learnt != their_count:
-        raise RuntimeError(f"{n_learnt:,} weights learn in ours and {their_count:,} in PEFT's: they are not the same")
+        raise RuntimeError(f"{n_learnt:,} weights learn in ours and {their_count:,} in theirs: they are not the same")
     theirs_of = peer_step(theirs, lambda tokens: theirs(tokens).logits, mode, compiled)
-    return {"ours": our_step(ours, mode, compiled, BATCH), "peft": theirs_of}, n_learnt
+    return {"ours": our_step(ours, mode, compiled, BATCH), "theirs": theirs_of}, n_learnt
 
 
 def in_turns(steps: dict, vocab_size: int, rounds: int, warm_up: int) -> dict[str, float]:

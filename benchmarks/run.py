@@ -7,7 +7,7 @@ bpe         training and encoding of the tokenizer against HF Tokenizers
 segmenters  training and encoding of WordPiece and Unigram against HF Tokenizers and SentencePiece
 attention   multi-head attention in every way it is written, against PyTorch's
 training    steps of every architecture against transformers, litgpt and llms-from-scratch
-adapters    steps of LoRA and DoRA against PEFT on transformers
+adapters    fine-tuning steps, of all weights and of LoRA and DoRA, against PEFT on transformers
 generation  new tokens of every architecture against the same peers
 int8        generation with int8 weights against the dtype of the model
 continuous  eight requests in one running batch against one after another

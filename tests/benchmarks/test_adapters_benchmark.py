@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scratch_llm.models import LlamaConfig
+from scratch_llm.models import LlamaConfig, build_model
 
 pytest.importorskip("peft")
 
@@ -25,10 +25,12 @@ def bench(repository, monkeypatch):
     return module
 
 
-def test_rows_of_both_methods(bench):
-    rows = bench.run(quick=True, families=("llama",), precision="float32")
+def test_rows_of_all_methods(bench):
+    full, *rows = bench.run(quick=True, families=("llama",), precision="float32")
+    assert full["name"] == "full, llama 15M, against transformers"
+    assert full["note"] == f"float32, {build_model(bench.config_of('llama')).n_parameters():,} weights learn"
     assert [row["name"] for row in rows] == [f"{method}, llama 15M, against PEFT" for method in ("lora", "dora")]
-    for row in rows:
+    for row in (full, *rows):
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"], abs=0.006) and row["target"] == 1.3
     # Rank 8 on qkv (3 x 16), out (16 x 16), gate, up and down (16 x 64); DoRA has a length for each row besides.
     n_lora = 8 * (3 * 32 + 32 + 3 * (16 + 64))
