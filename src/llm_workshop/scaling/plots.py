@@ -90,8 +90,9 @@ def rates_plot(lines: Sequence[Line]) -> Figure:
     for color, budget in zip(COLORS, budgets):
         shown = [line for line in lines if line["tokens"] == budget and line["valid_loss"] is not None]
         axes.plot([line["learning_rate"] for line in shown], [line["valid_loss"] for line in shown], "o", color=color, label=f"토큰 {budget:,}개")
-    axes.set_xscale("log")
-    _name(axes, "설정 가운데 학습률이 가장 많이 정한다", "최대 학습률", "검증 손실 (내트/토큰)")
+    _plain_log(axes)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    _name(axes, "학습률에 따른 손실 (다른 설정도 함께 바뀜)", "최대 학습률", "검증 손실 (내트/토큰)")
     axes.legend(loc="best")
     return figure
 
@@ -116,7 +117,7 @@ def difference_plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
     smallest = 1e-8
     axes.plot([max(smallest, row["difference"]) for row in rows], places, "o", color=COLORS[0], label="잰 차이")
     axes.plot([row["allowed"] for row in rows], places, "|", color=COLORS[1], markersize=14, markeredgewidth=2.4, label="허용")
-    axes.set_xscale("log")
+    _plain_log(axes)
     axes.set_xlim(smallest / 2, 2 * max(max(row["allowed"], row["difference"]) for row in rows))
     axes.set_yticks(places, [row["title"] for row in rows])
     _name(axes, "손실은 그대로인가", "처음 쓴 그대로와의 가장 큰 손실 차이 (내트)", "")
@@ -138,6 +139,13 @@ def _size_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain_log(axes: Axes) -> None:
+    """Powers of ten as 1e-06: matplotlib would write them with a minus sign that the Hangul font lacks."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}" if value < 1e-4 else f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
