@@ -46,6 +46,10 @@ RUNS = {
     "labs/week05_pretraining/distributed.py": (
         *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.batch_size=4", "distributed.steps=8",
     ),
+    "labs/week05_pretraining/automodel.py": (
+        *SMALL, "model.d_model=32", "model.n_layers=1", "automodel.steps=12", "automodel.lora_steps=6", "automodel.batch_size=4",
+    ),
+    "labs/week05_pretraining/parallel.py": ("model.d_model=32", "model.n_layers=1", "tokenizer.vocab_size=600"),
     "labs/week04_architectures/compare.py": (
         *SMALL, "compare.models=transformer,rwkv,mamba", "compare.parameters=60000", "compare.context_length=32", "compare.batch_size=4",
         "compare.tokens=1500", "compare.decode_contexts=32,128",
