@@ -174,7 +174,7 @@ def derive(settings: Settings) -> tuple[Settings, list[Derived]]:
     per_step = pretrain.batch_size * model.context_length
     steps = max(1, round(pretrain.tokens / per_step))
     pretrain = fill(pretrain, "pretrain", "steps", steps, f"{pretrain.tokens:,} tokens / {per_step:,} a step")
-    pretrain = fill(pretrain, "pretrain", "micro_batch_size", pretrain.batch_size, "the whole batch fits in memory")
+    pretrain = fill(pretrain, "pretrain", "micro_batch_size", pretrain.batch_size, "the whole batch at once; auto looks at the free memory")
     floor = float(f"{pretrain.learning_rate / 10:.6g}")
     pretrain = fill(pretrain, "pretrain", "min_learning_rate", floor, "a tenth of the peak (Chinchilla's cosine)")
     warmup, reason = min(2000, max(1, pretrain.steps // 20)), "5 % of the steps, at most 2,000"

@@ -42,7 +42,10 @@ def build_corpus(artifacts: Artifacts, force: bool | None = None) -> Path:
     return artifacts.path("corpus")
 
 
-def _all_documents(artifacts: Artifacts) -> Iterator[Document]:
+_Named = tuple[str | None, Document]  # a document and the name in DATA that it is from; None: not known
+
+
+def _all_documents(artifacts: Artifacts) -> Iterator[_Named]:
     corpus, seed = artifacts.settings.corpus, artifacts.settings.seed
     for name in artifacts.settings.data:
         if name == "sample":
@@ -50,16 +53,17 @@ def _all_documents(artifacts: Artifacts) -> Iterator[Document]:
             valid = max(VALID_MINIMUM_MB, megabytes * VALID_SHARE)
             for split, size in (("train", megabytes), ("valid", valid)):
                 documents = generate(size, seed=seed, split=split, kinds=corpus.kinds, noise=corpus.noise)
-                yield from _with_progress(documents, f"{name} ({split})", size)
+                yield from ((name, document) for document in _with_progress(documents, f"{name} ({split})", size))
         else:
-            yield from _with_progress(load_documents(name), name, corpus.megabytes, cut=True)
+            documents = _with_progress(load_documents(name), name, corpus.megabytes, cut=True)
+            yield from ((name, document) for document in documents)
 
 
-def _curated_documents(artifacts: Artifacts) -> Iterator[Document]:
+def _curated_documents(artifacts: Artifacts) -> Iterator[_Named]:
     cap = artifacts.settings.corpus.megabytes
     for split in ("train", "valid"):
         documents = read_documents(artifacts.path("curated") / f"{split}.jsonl")
-        yield from _with_progress(documents, f"curated {split}", cap, cut=True)
+        yield from ((None, document) for document in _with_progress(documents, f"curated {split}", cap, cut=True))
 
 
 def _with_progress(
@@ -76,40 +80,47 @@ def _with_progress(
                 return
 
 
-def _non_empty(documents: Iterable[Document]) -> Iterator[Document]:
-    return (document for document in documents if document.text.strip())
+def _non_empty(documents: Iterable[_Named]) -> Iterator[_Named]:
+    return ((name, document) for name, document in documents if document.text.strip())
 
 
-def _with_held_out(documents: Iterator[Document]) -> Iterator[Document]:
+def _with_held_out(documents: Iterator[_Named]) -> Iterator[_Named]:
     """Make sure that something is held out: a small corpus gives up its last document, or its last part."""
     last, seen_valid, count = None, False, 0
-    for document in documents:
+    for named in documents:
         if last is not None:
             yield last
-        last, count = document, count + 1
-        seen_valid |= document.split == "valid"
+        last, count = named, count + 1
+        seen_valid |= named[1].split == "valid"
     if last is None:
         return
+    name, document = last
     if seen_valid:
         yield last
     elif count > 1:
-        yield replace(last, split="valid")
+        yield name, replace(document, split="valid")
     else:
         # A single document: its last tenth, from the next white space on, becomes the held-out part.
-        cut = last.text.find(" ", len(last.text) * 9 // 10)
-        cut = cut if cut > 0 else len(last.text) * 9 // 10
-        yield replace(last, text=last.text[:cut], messages=None)
-        yield replace(last, id=f"{last.id}#tail", text=last.text[cut:], messages=None, split="valid")
+        cut = document.text.find(" ", len(document.text) * 9 // 10)
+        cut = cut if cut > 0 else len(document.text) * 9 // 10
+        yield name, replace(document, text=document.text[:cut], messages=None)
+        yield name, replace(document, id=f"{document.id}#tail", text=document.text[cut:], messages=None, split="valid")
 
 
-def _write_splits(documents: Iterable[Document], folder: Path) -> dict[str, dict]:
-    facts = {split: {"documents": 0, "bytes": 0, "kinds": Counter()} for split in ("train", "valid")}
+def _write_splits(documents: Iterable[_Named], folder: Path) -> dict[str, dict]:
+    """Write both files; what they hold.  ``sources``: documents by the name in DATA, in the order in which they stand."""
+    facts = {split: {"documents": 0, "bytes": 0, "kinds": Counter(), "sources": Counter()} for split in ("train", "valid")}
     with ExitStack() as stack:
         files = {split: stack.enter_context(atomic_write(folder / f"{split}.jsonl")) for split in facts}
-        for document in documents:
+        for name, document in documents:
             files[document.split].write(document.to_json() + "\n")
             split = facts[document.split]
             split["documents"] += 1
             split["bytes"] += len(document.text.encode("utf-8", "surrogatepass"))
             split["kinds"][document.kind] += 1
-    return {split: {**values, "kinds": dict(sorted(values["kinds"].items()))} for split, values in facts.items()}
+            if name is not None:
+                split["sources"][name] += 1
+    return {
+        split: {**values, "kinds": dict(sorted(values["kinds"].items())), "sources": dict(values["sources"])}
+        for split, values in facts.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,18 @@ import torch
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline.samples import is_chat_corpus, sample_line
+from llm_workshop.pretraining.plan import plan_run
+from llm_workshop.pretraining.run_log import SAMPLES, RunLog
+from llm_workshop.pretraining.sources import describe_mixture, training_texts
 from llm_workshop.settings import Settings
-from scratch_llm.data import TokenFile, Windows
+from scratch_llm.data import Mixture, Windows
 from scratch_llm.models import GPT2Config, LlamaConfig, build_model
 from scratch_llm.tokenizers import ByteLevelBPE
 from scratch_llm.training import TrainingConfig, train, with_weights
+from scratch_llm.training.ranks import Ranks
 
 _INPUTS = ("tokenizer", "tokens")
+_NOT_OF_THE_LOOP = ("gradient_checkpointing", "mixture", "mixture_temperature", "tensorboard")
 #: Folder within the stage for the averaged weights (``pretrain.ema_decay``).
 AVERAGED = "averaged"
 
@@ -26,40 +32,76 @@ def build_base_model(artifacts: Artifacts, force: bool | None = None, log: Calla
     """Train by ``settings.model`` and ``settings.pretrain``; save in Hugging Face format with the tokenizer.
 
     Averaged weights, where ``pretrain.ema_decay`` asks for them, are a second model in the folder ``averaged`` within.
-    ``log`` takes each line of the training.
+    ``log`` takes each line of the training.  Started by torchrun or ``scratch_llm.training.launch``, this process is one of
+    several that train together by ``settings.distributed``.
     """
+    from scratch_llm.training.distributed import join_ranks  # a large module that few need
+
+    distributed = artifacts.settings.distributed
+    with join_ranks(distributed.strategy, distributed.timeout_seconds) as ranks:
+        return _build(artifacts, ranks, force, log if ranks.is_first else _silent)
+
+
+def _build(artifacts: Artifacts, ranks: Ranks, force: bool | None, log: Callable[[str], None]) -> Path:
     settings = artifacts.settings
     tokenizer = ByteLevelBPE.load(artifacts.require("tokenizer"))
     artifacts.require("tokens")
     used = {"model": settings.model, "pretrain": settings.pretrain, "seed": settings.seed}
-    if artifacts.skip_if_current("base-model", used, _INPUTS, force=force):
+    is_current = artifacts.skip_if_current if ranks.is_first else artifacts.is_current  # the first one tells
+    if is_current("base-model", used, _INPUTS, force=force):
         return artifacts.path("base-model")
 
     torch.manual_seed(settings.seed)
     model = build_model(model_config(settings, tokenizer))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(getattr(ranks, "device", "cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device)
-    log(f"model: {settings.model.architecture}, {model.n_parameters():,} parameters, on {device}")
+    log(f"model: {settings.model.architecture}, {model.n_parameters():,} parameters, on {device.type}" + (f", {ranks.size} processes" if ranks.size > 1 else ""))
 
-    with artifacts.write_stage("base-model", used, _INPUTS) as stage:
+    train_windows, valid_windows = training_windows(artifacts)
+    work = artifacts.work("base-model", used, _INPUTS)
+    model.gradient_checkpointing = settings.pretrain.gradient_checkpointing
+    config = plan_run(
+        model, training_config(settings), settings.model.context_length, work,
+        auto=settings.pretrain.micro_batch_size == "auto", log=log, n_processes=ranks.size,
+    )
+    for line in describe_mixture(train_windows, valid_windows, config.steps):
+        log(line)
+    watched = RunLog(
+        work, lambda model: sample_line(model, tokenizer, is_chat_corpus(artifacts)), valid_windows,
+        precision=config.precision, eval_batches=config.eval_batches,
+        tensorboard=artifacts.root / "tensorboard" / work.name if settings.pretrain.tensorboard else None, log=log,
+    )
+    with artifacts.write_stage("base-model", used, _INPUTS) if ranks.is_first else contextlib.nullcontext() as stage:
         # Checkpoints lie outside the stage's temporary folder: they outlive an interruption.
         result = train(
             model,
-            *training_windows(artifacts),
-            training_config(settings),
-            artifacts.work("base-model", used, _INPUTS),
+            train_windows,
+            valid_windows,
+            config,
+            work,
             token_bytes=tokenizer.token_bytes(),
             log=log,
-            on_eval=_sampler(tokenizer, artifacts, log),
+            on_eval=watched.on_eval,
+            on_step=watched.on_step,
+            ranks=ranks,
         )
+        watched.close()
+        if stage is None:
+            return artifacts.path("base-model")
         _save(model, artifacts, stage.folder)
         if result.average is not None:
             with with_weights(model, result.average):
                 _save(model, artifacts, stage.folder / AVERAGED)
         shutil.copy2(result.metrics_path, stage.folder / "metrics.jsonl")
+        if (work / SAMPLES).is_file():
+            shutil.copy2(work / SAMPLES, stage.folder / SAMPLES)
         stage.metrics.update(_facts(result, model, artifacts))
     artifacts.clear_work("base-model")
     return artifacts.path("base-model")
+
+
+def _silent(line: str) -> None:
+    """What the processes but the first print."""
 
 
 def _save(model: Any, artifacts: Artifacts, folder: Path) -> None:
@@ -104,36 +146,18 @@ def model_config(settings: Settings, tokenizer: ByteLevelBPE) -> LlamaConfig | G
     return LlamaConfig(**shared, n_kv_heads=model.n_kv_heads, rope_theta=model.rope_theta)
 
 
-def training_windows(artifacts: Artifacts) -> tuple[Windows, Windows]:
-    """Training and held-out windows over the token files, in an order fixed by the seed."""
-    settings = artifacts.settings
-    return tuple(
-        Windows(
-            TokenFile(artifacts.path("tokens") / split),
-            settings.model.context_length,
-            settings.pretrain.batch_size,
-            seed=settings.seed,
-            packing=settings.pretrain.packing,
-        )
-        for split in ("train", "valid")
-    )
+def training_windows(artifacts: Artifacts) -> tuple[Windows | Mixture, Windows | Mixture]:
+    """Training and held-out windows over the token files; see ``pretraining.sources``."""
+    return training_texts(artifacts)
 
 
 def training_config(settings: Settings) -> TrainingConfig:
     """``settings.pretrain`` as the training loop takes it: its fields have the same names there."""
     pretrain = settings.pretrain
-    values = pretrain.model_dump(exclude={"tokens", "packing", "beta1", "beta2"})
+    values = pretrain.model_dump(exclude={"tokens", "packing", "beta1", "beta2", *_NOT_OF_THE_LOOP})
+    if values["micro_batch_size"] == "auto":
+        values["micro_batch_size"] = None  # the whole batch, until ``plan_run`` has looked at the memory
     return TrainingConfig(**values, betas=(pretrain.beta1, pretrain.beta2), seed=settings.seed)
-
-
-def _sampler(tokenizer: ByteLevelBPE, artifacts: Artifacts, log: Callable[[str], None]):
-    """The hook that prints one short generation at each evaluation, so that one sees the model learn."""
-    chat = is_chat_corpus(artifacts)
-
-    def on_eval(model: Any, step: int) -> None:
-        log(f"  step {step}: {sample_line(model, tokenizer, chat)}")
-
-    return on_eval
 
 
 def _facts(result: Any, model: Any, artifacts: Artifacts) -> dict[str, Any]:

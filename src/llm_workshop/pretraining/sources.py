@@ -89,11 +89,13 @@ def _long_enough(text: TokenSlice | None, settings: Settings) -> bool:
     return text is not None and len(text) > settings.model.context_length
 
 
-def describe_mixture(windows: Windows | Mixture, steps: int) -> list[str]:
-    """A line for each part of a mixture: its share of what is read, and how often it is read; [] where there is none."""
+def describe_mixture(windows: Windows | Mixture, valid: Windows | Mixture, steps: int) -> list[str]:
+    """A line for each part of a mixture: its share of what is read, how often it is read, whether some of it is held out;
+    [] where there is none."""
     if not isinstance(windows, Mixture):
         return []
     readings = windows.readings(steps)
+    held_out = valid.parts if isinstance(valid, Mixture) else {}
     return [f"mixture {name}: {share:.1%} of the rows, {len(windows.parts[name].token_file):,} tokens read {readings[name]:.2f} times"
-            for name, share in windows.shares.items()]
+            + ("" if name in held_out else "; nothing of it is held out") for name, share in windows.shares.items()]
 

@@ -83,8 +83,14 @@ class Trials:
 
     def spoilt_text(self) -> list[dict[str, Any]]:
         """The same run through a text with a spoilt piece, in each of ``WAYS``."""
-        windows = Spoilt(self.train_windows, first=self.steps * 3 // 5, count=SPOILT_BATCHES)
+        windows = Spoilt(self.train_windows, self.spoilt)
         return [{"way": way, **self._run(f"spoilt-{way}", self.config(**changes), windows)} for way, changes in WAYS.items()]
+
+    @property
+    def spoilt(self) -> range:
+        """The spoilt batches: in the second half, when the losses before them tell what is usual."""
+        first = self.steps * 3 // 5
+        return range(first, first + SPOILT_BATCHES)
 
     def _run(self, name: str, config: TrainingConfig, windows: Any) -> dict[str, Any]:
         """Train, or read what an earlier call trained."""
@@ -103,10 +109,10 @@ class Trials:
 
 
 class Spoilt:
-    """Windows with ``count`` batches from ``first`` on whose targets are other tokens: a file decoded wrongly."""
+    """Windows of which the batches ``spoilt`` have other targets than they should: a file decoded wrongly."""
 
-    def __init__(self, windows: Windows, first: int, count: int):
-        self._windows, self.spoilt = windows, range(first, first + count)
+    def __init__(self, windows: Windows, spoilt: range):
+        self._windows, self.spoilt = windows, spoilt
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._windows, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llm_workshop.sections.base import Section
 
@@ -26,7 +26,14 @@ class PretrainSettings(Section):
     tokens: int = Field(1_000_000, ge=1, description="training tokens to see")
     steps: int | None = Field(None, ge=1, description="optimiser steps; null = tokens / (batch_size x context_length)")
     batch_size: int = Field(16, ge=1, description="sequences per optimiser step")
-    micro_batch_size: int | None = Field(None, ge=1, description="sequences per forward pass; null = batch_size")
+    micro_batch_size: int | Literal["auto"] | None = Field(
+        None, description="sequences per forward pass; auto = the most that free memory holds; null = batch_size"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass: less memory, slower")
+    mixture: tuple[str, ...] | None = Field(
+        None, description="shares of the names in DATA, such as sample:3,nsmc:1; without numbers by size; null = one text"
+    )
+    mixture_temperature: float = Field(1.0, gt=0, description="above 1: shares of the mixture nearer to each other")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     min_learning_rate: float | None = Field(None, ge=0, description="last learning rate; null = a tenth of the peak")
     schedule: Literal["cosine", "wsd", "one_cycle"] = Field("cosine", description="shape of the learning rate over the steps")
@@ -53,6 +60,14 @@ class PretrainSettings(Section):
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints; null = as often as eval_every")
     keep: int = Field(2, ge=1, description="checkpoints kept on disk")
     log_every: int = Field(10, ge=1, description="steps between printed lines")
+    tensorboard: bool = Field(False, description="write TensorBoard's event files beside the metrics")
+
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _rows_or_auto(cls, value: object) -> object:
+        if value is None or value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            return value
+        raise ValueError("give a number from 1 on, or auto")
 
 
 class TrialsSettings(Section):
