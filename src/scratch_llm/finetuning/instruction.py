@@ -166,6 +166,10 @@ class InstructionWindows:
             inputs = np.stack((inputs, numbers), axis=1)
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
+    def rows_of(self, step: int) -> list[list[Row]]:
+        """The examples of batch ``step``: those of each of its rows, side by side."""
+        return [[self._rows[index] for index in self._windows[window]] for window in self._windows_of(step)]
+
     def _windows_of(self, step: int) -> list[int]:
         """Which windows batch ``step`` holds."""
         if self.layout != "grouped":
