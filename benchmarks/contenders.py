@@ -1,7 +1,7 @@
 """Who runs in ``training.py`` and ``generation.py``: a model of ours or of a peer, of the same family and shape.
 
 transformers builds every family it knows from our configuration; litgpt and llms-from-scratch are given the families
-that they have.
+that they have.  NeMo AutoModel has its own Llama and the like, and an environment of its own (``make env-nemo``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ PACKAGES = {
     "litgpt": "litgpt",
     "llms-from-scratch": "llms_from_scratch",
 }
+AUTOMODEL = "AutoModel"
+NEMO = REPOSITORY / ".envs" / "nemo"
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,30 @@ class Contender:
         who, family, size = name.split(" ")
         return cls(who, family, size)
 
+    @property
+    def python(self) -> str:
+        """The program that runs it."""
+        return str(NEMO / "bin" / "python") if self.who == AUTOMODEL else sys.executable
+
+    @property
+    def cure(self) -> str:
+        """The command that installs it."""
+        return "make env-nemo" if self.who == AUTOMODEL else INSTALL
+
     def build(self) -> tuple[nn.Module, Callable | None]:
         """The model, and the function of tokens that gives logits (None for ours, which gives the loss)."""
         config = config_of(self.family, self.size)
         return BUILDERS[self.who](self.family, config)
 
 
-def contenders(families: list[str], sizes: list[str]) -> tuple[list[Contender], list[Contender]]:
-    """(those that can run, those whose package is not installed)."""
+def contenders(families: list[str], sizes: list[str], *, apart: bool = False) -> tuple[list[Contender], list[Contender]]:
+    """(those that can run, those whose package is not installed).  ``apart``: also those that another Python runs."""
     if str(PEERS) not in sys.path:  # last: what the core environment holds is shared
         sys.path.append(str(PEERS))
     installed = {who: importlib.util.find_spec(package) is not None for who, package in PACKAGES.items()}
-    every = [Contender(who, family, size) for size in sizes for family in families for who in PACKAGES if _has(who, family, size)]
+    if apart:
+        installed[AUTOMODEL] = any(NEMO.glob("lib/python*/site-packages/nemo_automodel"))
+    every = [Contender(who, family, size) for size in sizes for family in families for who in installed if _has(who, family, size)]
     return [one for one in every if installed[one.who]], [one for one in every if not installed[one.who]]
 
 
@@ -69,6 +83,7 @@ def _has(who: str, family: str, size: str) -> bool:
 FAMILIES = {
     "litgpt": ("llama", "qwen3", "qwen3_moe"),
     "llms-from-scratch": ("llama", "gpt2", "qwen3", "qwen3_moe"),
+    AUTOMODEL: ("llama", "gpt2", "qwen3"),
 }
 
 
@@ -84,6 +99,19 @@ def _transformers(family: str, config):
     theirs = transformers_config(config)
     theirs.use_cache = False
     model = AutoModelForCausalLM.from_config(theirs)
+    return model, lambda x: model(x).logits
+
+
+def _automodel(family: str, config):
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from llm_workshop.automodel.without_cuda import automodel_without_cuda
+
+    automodel_without_cuda()
+    from nemo_automodel import NeMoAutoModelForCausalLM
+
+    theirs = transformers_config(config)
+    theirs.use_cache = False
+    model = NeMoAutoModelForCausalLM.from_config(theirs, torch_dtype=torch.float32, attn_implementation="sdpa")
     return model, lambda x: model(x).logits
 
 
@@ -143,4 +171,5 @@ def fill(model: nn.Module) -> nn.Module:
     return model
 
 
-BUILDERS = {OURS: _ours, "transformers": _transformers, "litgpt": _litgpt, "llms-from-scratch": _llms_from_scratch}
+BUILDERS = {OURS: _ours, "transformers": _transformers, "litgpt": _litgpt, "llms-from-scratch": _llms_from_scratch,
+            AUTOMODEL: _automodel}

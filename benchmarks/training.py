@@ -1,4 +1,4 @@
-"""Training speed against transformers, litgpt and llms-from-scratch: the same batch, shape and optimiser.
+"""Training speed against transformers, litgpt, llms-from-scratch and NeMo AutoModel: the same batch, shape and optimiser.
 
     python benchmarks/training.py [--models llama gpt2] [--sizes 15M 100M] [--quick]
 
@@ -16,7 +16,8 @@ litgpt and llms-from-scratch pin other versions than the core environment, so th
 
     .venv/bin/python -m pip install --no-deps --target .envs/bench -r environments/bench.txt
 
-A peer that is not installed is left out, and said to be.
+AutoModel runs by the Python of ``.envs/nemo`` (``make env-nemo``).  A peer that is not installed is left out, and said
+to be.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contenders import INSTALL, OURS, Contender, contenders
+from contenders import OURS, Contender, contenders
 from run import table
 from shapes import SHAPES, SIZES, check_families
 from worker import BATCHES, CONTEXT, PATIENCE, Worker, mode_name
@@ -60,9 +61,9 @@ def run(quick: bool = False, families: list[str] | None = None, sizes: tuple[str
     found = []
     for size in sizes:
         for family in families or list(SHAPES):
-            there, missing = contenders([family], [size])
+            there, missing = contenders([family], [size], apart=True)
             for one in missing:
-                print(f"SKIPPED {one}: not installed ({INSTALL})", flush=True)
+                print(f"SKIPPED {one}: not installed ({one.cure})", flush=True)
             speeds, failures = screen(there, ("bf16",) if quick else precisions, (False,) if quick else compilations,
                                       steps=1 if quick else 4, patience=patience)
             best = {one: best_mode(modes) for one, modes in speeds.items() if modes}
@@ -154,7 +155,7 @@ def rows(final: dict[Contender, dict], missing: list[Contender], failures: Failu
             found.append(row(f"MFU, {one}", ours=round(ours["mfu"], 3), peer=1.0, unit="share of peak", ratio=round(ours["mfu"], 3),
                              target=MFU_TARGET if one.family in ("llama", "gpt2") else None, note=note))
     found += [row(f"training, {one}", note="; ".join(given_up(failures, one))) for one in failures if one not in final]
-    return found + [row(f"training, {one}", note=f"not installed: {INSTALL}") for one in missing]
+    return found + [row(f"training, {one}", note=f"not installed: {one.cure}") for one in missing]
 
 
 def given_up(failures: Failures, one: Contender) -> list[str]:

@@ -36,11 +36,11 @@ class Worker:
     def __init__(self, contender: Contender, precision: str, compiled: bool, patience: float = PATIENCE):
         self.contender, self.mode, self.patience = contender, mode_name(precision, compiled), patience
         # The peers come last in the path: what the core environment holds is shared, so torch is the same.
-        environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+        environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY / "src")}
         self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would stop a worker with much to say
         # A session of its own, so that the compilers which it starts end with it.
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(contender), precision, str(int(compiled))], env=environment,
+            [contender.python, __file__, str(contender), precision, str(int(compiled))], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=REPOSITORY,
             start_new_session=True)
 

@@ -57,6 +57,9 @@ def test_an_installed_peer_or_ours_is_found(bench):
     assert {"ours llama 15M", "ours gpt2 15M", "transformers llama 15M", "transformers gpt2 15M"} <= names
     assert {one.who for one in found + missing} == {"ours", "transformers", "litgpt", "llms-from-scratch"}
     assert all(bench.Contender.parse(str(one)) == one for one in found)
+    apart = [one for part in bench.contenders(["llama", "lstm"], ["15M"], apart=True) for one in part if one not in found + missing]
+    [automodel] = [one for one in apart if one.family == "llama"]
+    assert automodel.who == "AutoModel" and automodel.cure == "make env-nemo" and ".envs/nemo" in automodel.python
 
 
 def test_a_model_without_a_shape_is_refused(bench):
@@ -92,7 +95,7 @@ class Pretended:
 
 def test_modes_that_fail_are_noted_and_the_rest_goes_on(bench, monkeypatch, capsys):
     everyone = [bench.Contender(who, "llama", "15M") for who in ("ours", "transformers", "litgpt")]
-    monkeypatch.setattr(bench, "contenders", lambda families, sizes: (everyone, []))
+    monkeypatch.setattr(bench, "contenders", lambda families, sizes, apart: (everyone, []))
     monkeypatch.setattr(bench, "Worker", Pretended)
     rows = {row["name"]: row for row in bench.run(families=["llama"], precisions=("bf16",))}
     output = capsys.readouterr().out
