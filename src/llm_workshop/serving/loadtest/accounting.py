@@ -71,15 +71,17 @@ class Account:
         return found
 
 
-def settled_metrics(address: str, seconds: float = 20) -> Metrics:
+def settled_metrics(address: str, seconds: float = 20, *, requests: float = 0) -> Metrics:
     """The metrics once no request runs or waits and nothing has changed for ``QUIET_SECONDS``; EngineError if that takes
-    longer.  Engines publish their counts now and then, not at once."""
+    longer.  Engines publish their counts now and then, not at once: on a busy machine also later than ``QUIET_SECONDS``,
+    so ``requests`` of them in all are waited for (as long as there is time: some may be lost)."""
     deadline, last, since = time.monotonic() + seconds, None, time.monotonic()
     while True:
         metrics = read_metrics(address)
         idle = metrics.total(METRIC_RUNNING) + metrics.total(METRIC_WAITING) == 0
         now = (metrics.total(METRIC_TOKENS), metrics.by(METRIC_REQUESTS, "outcome"))
-        if not idle or now != last:
+        short = sum(now[1].values()) < requests and time.monotonic() < deadline - QUIET_SECONDS
+        if not idle or short or now != last:
             last, since = now, time.monotonic()
         elif time.monotonic() - since >= QUIET_SECONDS:
             return metrics

@@ -16,7 +16,8 @@ from llm_workshop.serving.loadtest.served import Served
 from llm_workshop.serving.loadtest.summary import Summary, summarise
 from llm_workshop.serving.loadtest.watch import Watch
 from llm_workshop.serving.loadtest.workload import characters_per_token, uniform_jobs
-from llm_workshop.serving.triton.interface import METRIC_STEPS
+from llm_workshop.serving.monitoring.metrics import Metrics
+from llm_workshop.serving.triton.interface import METRIC_REQUESTS, METRIC_STEPS
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,21 @@ def measure(served: Served, loadtest: LoadTestSettings, n_clients: int, *, ratio
     not all are at work, weigh little.  ``ratio``: characters a token.  A short round before warms everything up."""
     n = max(loadtest.requests, 4 * n_clients)
     sizes = {"prompt_tokens": loadtest.prompt_tokens, "characters_per_token": ratio}
+    counted = _requests(settled_metrics(served.metrics_address))
     closed_loop(served.connect, uniform_jobs(n_clients, **sizes, max_new_tokens=4, seed=seed + 10_000), n_clients)
-    before = settled_metrics(served.metrics_address)
+    before = settled_metrics(served.metrics_address, requests=counted + n_clients)
     with Watch(served.metrics_address, every=0.1) as watch:
         load = closed_loop(served.connect, uniform_jobs(n, **sizes, max_new_tokens=loadtest.max_new_tokens, seed=seed), n_clients)
-    after = settled_metrics(served.metrics_address)
+    after = settled_metrics(served.metrics_address, requests=_requests(before) + n)
     account = Account.of(load.records, before, after)
     if faults := account.differences() + sorted({r.error for r in load.records if r.error}):
         raise EngineError(f"the load test with {n_clients} clients does not add up: {'; '.join(faults)}")
     steps = round(after.total(METRIC_STEPS) - before.total(METRIC_STEPS))
     return Measured(load, summarise(load), account, watch.in_system, steps)
+
+
+def _requests(metrics: Metrics) -> float:
+    return sum(metrics.by(METRIC_REQUESTS, "outcome").values())
 
 
 def sweep(served: Served, loadtest: LoadTestSettings, clients: Sequence[int], rows: Path | None = None, seed: int = 0) -> list[Measured]:

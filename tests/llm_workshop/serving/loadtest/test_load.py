@@ -20,6 +20,7 @@ from llm_workshop.serving.loadtest import (
     Load,
     Percentiles,
     Record,
+    accounting,
     closed_loop,
     open_loop,
     read_records,
@@ -35,6 +36,7 @@ from llm_workshop.serving.loadtest.summary import fairness, steady_rate
 from llm_workshop.serving.loadtest.watch import Watch
 from llm_workshop.serving.loadtest.workload import characters_per_token, korean_text, mixed_jobs
 from llm_workshop.serving.monitoring import read_metrics
+from llm_workshop.serving.triton.interface import METRIC_REQUESTS, METRIC_TOKENS
 
 
 @pytest.fixture
@@ -171,6 +173,18 @@ def test_a_server_that_never_rests_is_reported(server):
     server.inside = 1
     with pytest.raises(EngineError, match="0 requests running and 1 waiting"):
         settled_metrics(server.metrics_address, seconds=0.5)
+
+
+def test_counts_that_come_late_are_waited_for(server, monkeypatch):
+    """A busy machine: the server tells of the last request only two seconds after it."""
+    before = settled_metrics(server.metrics_address)
+    closed_loop(server.connect, uniform_jobs(3, prompt_tokens=5, max_new_tokens=4), 1)
+    late = time.monotonic() + 2
+    monkeypatch.setattr(accounting, "read_metrics", lambda address: before if time.monotonic() < late else read_metrics(address))
+    assert settled_metrics(server.metrics_address).by(METRIC_REQUESTS, "outcome") == before.by(METRIC_REQUESTS, "outcome")
+    told = settled_metrics(server.metrics_address, requests=sum(before.by(METRIC_REQUESTS, "outcome").values()) + 3)
+    assert told.total(METRIC_TOKENS) == before.total(METRIC_TOKENS) + 12
+    assert settled_metrics(server.metrics_address, seconds=3, requests=1e9), "one that never comes is not waited for forever"
 
 
 def test_percentiles_and_gaps_by_hand():
