@@ -9,6 +9,7 @@ from llm_workshop.artifacts import STAGES, Artifacts
 from llm_workshop.corpora.document import read_documents
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.samples import generate_samples, is_chat_corpus
+from llm_workshop.pretraining.run_log import RunLog
 from llm_workshop.settings import load_settings
 from scratch_llm.data import TokenFile
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -95,8 +96,6 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch,
     """Ctrl-C after some steps, then the same command: the same metrics as a run that was never stopped."""
     straight = build_all(tiny(tmp_path / "straight", "pretrain.save_every=2"))
 
-    import llm_workshop.pipeline.pretrain as stage
-
     interrupted = tiny(tmp_path / "interrupted", "pretrain.save_every=2")
     for build in (build_corpus, build_tokenizer, build_tokens):
         build(interrupted)
@@ -108,7 +107,7 @@ def test_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_sampler", lambda *args: stop_at_second_evaluation)
+        patch.setattr(RunLog, "on_eval", stop_at_second_evaluation)
         with pytest.raises(KeyboardInterrupt):
             build_base_model(interrupted)
     assert not interrupted.path("base-model").exists() and list(interrupted.root.glob(".work/base-model-*"))
