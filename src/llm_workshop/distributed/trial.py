@@ -24,13 +24,14 @@ from torch.distributed.tensor import DTensor
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.errors import exit_code_of, install_one_line_errors
 from llm_workshop.pipeline.pretrain import model_config, training_windows
+from llm_workshop.progress import print_korean
 from llm_workshop.settings import Settings, add_dials, load_settings
 from scratch_llm.data import Windows
 from scratch_llm.io import atomic_write
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
 from scratch_llm.training import TrainingConfig, build_optimizer, train
-from scratch_llm.training.distributed import join_ranks, rank_device
+from scratch_llm.training.distributed import join_ranks
 from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.launch import launch
 from scratch_llm.training.ranks import ALONE, Ranks
@@ -49,6 +50,12 @@ def n_processes(settings: Settings) -> int:
 def used_settings(settings: Settings) -> dict[str, Any]:
     return {"model": settings.model, "batch_size": settings.pretrain.batch_size, "learning_rate": settings.pretrain.learning_rate,
             "steps": settings.distributed.steps, "processes": n_processes(settings), "seed": settings.seed}
+
+
+def lab_device(settings: Settings) -> torch.device:
+    """Where all methods compute, that of one process, too: a GPU each, or the CPU where there are fewer GPUs than processes."""
+    enough = torch.cuda.device_count() >= n_processes(settings)
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if enough else torch.device("cpu")
 
 
 def lab_config(settings: Settings) -> TrainingConfig:
@@ -99,7 +106,7 @@ def run_trial(method: str, folder: Path, artifacts: Artifacts, die_at: int | Non
     windows, valid_windows = training_windows(artifacts)
     if die_at is not None:
         windows.batch = _deadly(windows.batch, die_at)
-    device = rank_device()
+    device = lab_device(settings)
     together = contextlib.nullcontext(ALONE) if method == "alone" else join_ranks(method, settings.distributed.timeout_seconds)
 
     def new_model() -> nn.Module:
@@ -107,7 +114,7 @@ def run_trial(method: str, folder: Path, artifacts: Artifacts, die_at: int | Non
 
     with together as ranks:
         found = {} if die_at is not None else measure(new_model(), windows, config, ranks)
-        result = train(new_model(), windows, valid_windows, config, folder, log=print if die_at is None else _silent, ranks=ranks)
+        result = train(new_model(), windows, valid_windows, config, folder, log=print_korean if die_at is None else _silent, ranks=ranks)
         if ranks.is_first:
             found |= {"valid_loss": result.valid_loss, "training_tokens_per_second": result.tokens_per_second, "threads": torch.get_num_threads()}
             with atomic_write(folder / "found.json") as stream:
