@@ -43,10 +43,17 @@ def tokens(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def pretrain(settings: Settings, options: argparse.Namespace) -> int:
-    """Pretrain the base model (goes on from the last checkpoint if it was interrupted)."""
+    """Pretrain the base model (goes on from the last checkpoint if it was interrupted; several: distributed.processes=2)."""
     from llm_workshop.artifacts import Artifacts
     from llm_workshop.pipeline.pretrain import build_base_model
 
+    if settings.distributed.processes > 1 and "RANK" not in os.environ:
+        from scratch_llm.training.launch import launch
+
+        changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
+        launch([sys.executable, "-m", "llm_workshop.cli", "pretrain", "--scale", settings.scale, "--data", ",".join(settings.data),
+                "--seed", str(settings.seed), *changed], settings.distributed.processes, variables={"PYTHONUNBUFFERED": "1"})
+        return 0
     build_base_model(Artifacts(settings))
     return 0
 
@@ -193,7 +200,7 @@ SECTIONS = {
     "corpus": ("corpus",),
     "tokenizer": ("tokenizer",),
     "tokens": (),
-    "pretrain": ("model", "pretrain"),
+    "pretrain": ("model", "pretrain", "distributed"),
 }
 
 
@@ -257,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options.scale, options.data, options.seed, options.overrides)
-    if options.command in SECTIONS:
+    if options.command in SECTIONS and "RANK" not in os.environ:  # of several processes, the one that starts them tells
         print("\n".join(describe(settings, SECTIONS[options.command])), flush=True)
     return COMMANDS[options.command](settings, options)
 
