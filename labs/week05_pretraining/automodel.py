@@ -34,7 +34,6 @@ from llm_workshop.automodel.sent import build_nemo_run
 from llm_workshop.automodel.stage import build_automodel, pretraining_job, rates
 from llm_workshop.automodel.twin import differences
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
-from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.settings import settings_from_command_line
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -100,19 +99,19 @@ report.figure(rates_plot(ours, theirs), "rates", "우리 식의 학습률과 레
 # ## 3. 같은 곡선인가
 #
 # 이제 정말로 돌립니다. 같은 시작 가중치를 파일로 적어 AutoModel에게 주고, 우리 고리도 그 파일을 엽니다. 둘 다 float32로, 마이크로배치 둘로
-# 나누어 계산합니다. 모든 스텝에서 손실의 차이가 **0.001**보다 작아야 합니다. 0이 아닌 까닭은 덧셈의 순서입니다. 그 작은 차이는 스텝이 갈수록
-# 커집니다. 학습은 앞 스텝의 오차를 물려받기 때문입니다.
+# 나누어 계산합니다. 모든 스텝에서 손실의 차이가 **0.001**보다 작아야 합니다. 0이 아닌 까닭은 덧셈의 순서입니다. 학습은 앞 스텝의
+# 오차를 물려받으므로, 긴 학습에서는 이 작은 차이가 쌓이기도 합니다.
 
 # %%
 report.section("3. 같은 곡선인가")
 ALLOWED = 1e-3
 facts = {}
 if python is None:
-    print_korean(how_to_install("nemo"))
+    print("  " + how_to_install("nemo"))
     report.text(f"AutoModel과 견주지 못했습니다. {how_to_install('nemo')}")
 else:
     print("  NeMo AutoModel을 부르는 중입니다 (부르는 데만 10초 남짓)", flush=True)
-    folder = build_automodel(artifacts, python, log=print_korean)
+    folder = build_automodel(artifacts, python)
     facts = artifacts.read_manifest("automodel")["metrics"]
     curves = {name: json.loads((folder / name / "curves.json").read_text()) for name in facts}
     rows = []
@@ -141,7 +140,7 @@ for name, fact in facts.items():
 if rows:
     report.table(rows, caption="로짓의 가장 큰 차이")
 else:
-    print_korean("3절을 건너뛰어 볼 것이 없습니다.")
+    print("  3절을 건너뛰어 볼 것이 없습니다.")
 
 # %% [markdown]
 # ## 5. 여러 GPU라면 무엇이 바뀌나
@@ -173,7 +172,7 @@ if "lora" in facts:
     print(f"  곡선의 차이 {fact['loss_difference']:.1e}, AutoModel의 어댑터를 우리가 열었을 때 로짓의 차이 {fact['theirs_opened_here']:.1e}")
     report.text(f"파라미터 {fact['parameters']:,}개 가운데 {fact['trainable']:,}개({share:.1%})만 배웠습니다. 어댑터 파일은 `scratch_llm.peft.load_adapter`로 열립니다.")
 else:
-    print_korean("AutoModel이 없거나 llama를 학습하지 않아 건너뜁니다.")
+    print("  AutoModel이 없거나 llama를 학습하지 않아 건너뜁니다.")
 
 # %% [markdown]
 # ## 7. NeMo Run: 같은 레시피를 다른 곳으로
@@ -189,7 +188,7 @@ report.section("7. NeMo Run: 같은 레시피를 다른 곳으로")
 sender = find_nemo_run()
 if python is None or sender is None:
     missing = how_to_install("nemorun" if sender is None else "nemo")
-    print_korean(missing)
+    print("  " + missing)
     report.text(f"NeMo Run은 건너뛰었습니다. {missing}")
 else:
     print("  NeMo Run을 부르는 중입니다", flush=True)
@@ -209,6 +208,6 @@ report.save()
 # %% [markdown]
 # ## 스스로 해 보기
 #
-# - `recipe.py`의 `VECTORS` 줄을 빼고 다시 돌려 보세요. 몇 스텝 만에 곡선이 0.001 넘게 벌어지나요?
+# - `recipe.py`의 `param_group_overrides` 줄을 빼고 `FORCE=1`로 다시 돌려 보세요. 손실의 차이는 몇 배가 되나요?
 # - `lr_warmup_steps`에서 1을 빼지 않으면 첫 몇 스텝의 손실 차이는 얼마나 되나요?
-# - `make week5-automodel ARGS="automodel.steps=200"`: 차이는 스텝에 따라 어떻게 자라나요? 로그 눈금에서 직선에 가까운가요?
+# - `make week5-automodel ARGS="automodel.steps=200"`: 손실의 차이는 스텝이 갈수록 자라나요, 그대로인가요?

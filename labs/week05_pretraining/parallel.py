@@ -26,7 +26,6 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.automodel.launch import random_checkpoint, tensor_parallel
 from llm_workshop.automodel.plots import cuts_plot, traffic_plot
 from llm_workshop.automodel.runner import find_automodel, how_to_install
-from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.settings import settings_from_command_line
 
@@ -109,7 +108,7 @@ report.table(rows, caption="통째로 계산한 것과 잘라서 계산한 것. 
 report.section("4. Megatron core의 층과 같은가")
 megatron = found["llama"].get("megatron")
 if megatron is None:
-    print_korean(how_to_install("nemo"))
+    print("  " + how_to_install("nemo"))
     report.text(f"Megatron core와 견주지 못했습니다. {how_to_install('nemo')}")
 else:
     WORDS = {"output_ours": "출력: 우리 조각과 통째", "output_megatron": "출력: Megatron과 통째", "input_gradient_ours": "입력의 기울기: 우리 조각과 통째",

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from llm_workshop.report.plots import COLORS, FAINT, INK, new_figure
+
+#: Losses that agree to the last bit are drawn here: a logarithm has no 0.
+FLOOR = 1e-8
 
 
 def rates_plot(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
@@ -34,11 +37,15 @@ def curves_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], allowed: fl
         above.plot(steps, curve["ours"], color=COLORS[0], label="scratch_llm")
         above.plot(steps, curve["automodel"], "o", color=COLORS[1], markersize=3, label="AutoModel")
         above.set_title(name)
-        apart = [max(abs(a - b), 1e-9) for a, b in zip(curve["ours"], curve["automodel"])]
-        below.semilogy(steps, apart, color=COLORS[2])
+        apart = [max(abs(a - b), FLOOR) for a, b in zip(curve["ours"], curve["automodel"])]
+        below.semilogy(steps, apart, "o-", color=COLORS[2], markersize=3, linewidth=0.8)
+        below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= FLOOR else f"{value:.0e}"))
+        below.yaxis.set_minor_locator(NullLocator())
+        for panel in (above, below):
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         below.axhline(allowed, color=FAINT, linewidth=1, linestyle=":")
         below.text(1, allowed * 1.3, f"허용한 차이 {allowed:g}", color=FAINT, fontsize=8.5)
-        below.set_ylim(1e-9, allowed * 12)
+        below.set_ylim(FLOOR * 0.6, allowed * 12)
         below.set_xlabel("스텝")
     axes[0, 0].set_ylabel("손실 (nat/토큰)")
     axes[1, 0].set_ylabel("손실의 차이")

@@ -72,6 +72,7 @@ def recipe(job: Job, folder: Path, *, gpu: bool = False) -> dict[str, Any]:
         "model": {
             "_target_": "nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained",
             "pretrained_model_name_or_path": str(Path(job.weights).resolve()),
+            # Here the weights themselves are of that type; our loop keeps them in float32 and multiplies in bfloat16.
             "torch_dtype": "bfloat16" if bfloat16 else "float32",
             "attn_implementation": "sdpa",
         },

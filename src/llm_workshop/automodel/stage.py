@@ -55,17 +55,23 @@ def build_automodel(artifacts: Artifacts, python: Path, log: Log = print, force:
         waiting = {name: pool.submit(run_or_read, python, job, work / name, probe(tokenizer)) for name, job in jobs.items()}
         twins = {name: train_twin(job, work / name / "twin") for name, job in jobs.items()}
         for name, job in jobs.items():
-            log(f"{name}: {job.training.steps} steps by our loop, now waiting for AutoModel")
-            stage.metrics[name] = put(stage.folder / name, job, waiting[name].result(), twins[name], work / name)
+            tell(log, name, "scratch_llm", twins[name].losses)
+            theirs = waiting[name].result()
+            tell(log, name, "AutoModel", theirs.losses)
+            stage.metrics[name] = put(stage.folder / name, job, theirs, twins[name], work / name)
         if "llama" in jobs:  # AutoModel puts adapters beside nn.Linear; GPT-2's matrices in transformers are none
             job = adapter_job(artifacts, twins["llama"], jobs["llama"], tokenizer, work / "lora")
             theirs = run_or_read(python, job, work / "lora", probe(tokenizer))
-            start = adapter_start(theirs, work / "lora", work / "lora" / "start")
-            twin = train_twin(job, work / "lora" / "twin", start)
-            log(f"lora: {job.training.steps} steps by both")
+            tell(log, "lora", "AutoModel", theirs.losses)
+            twin = train_twin(job, work / "lora" / "twin", adapter_start(theirs, work / "lora", work / "lora" / "start"))
+            tell(log, "lora", "scratch_llm", twin.losses)
             stage.metrics["lora"] = put(stage.folder / "lora", job, theirs, twin, work / "lora")
     artifacts.clear_work("automodel")
     return artifacts.path("automodel")
+
+
+def tell(log: Log, name: str, who: str, losses: list[float]) -> None:
+    log(f"  {name:6} {who:12} {len(losses)} steps, loss {losses[0]:.4f} → {losses[-1]:.4f}")
 
 
 def pretraining_job(artifacts: Artifacts, architecture: str, tokenizer: ByteLevelBPE, folder: Path) -> Job:

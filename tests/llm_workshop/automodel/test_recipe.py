@@ -111,6 +111,10 @@ def test_every_step_has_our_learning_rate(tokens, config):
     ({"processes": 4}, "4 processes"),
     ({"steps": 1, "warmup_steps": 0}, "steps 1"),
     ({"strategy": "zero"}, "strategy 'zero' is unknown"),
+    ({"optimizer": "muon"}, "optimizer 'muon' cannot be said"),
+    ({"schedule": "wsd"}, "schedule 'wsd' cannot be said"),
+    ({"z_loss": 1e-4}, "z_loss 0.0001 cannot be said"),
+    ({"ema_decay": 0.99}, "ema_decay 0.99 cannot be said"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_refused(tokens, changes, words):
     with pytest.raises(ValueError, match=words):
