@@ -67,7 +67,7 @@ $(foreach goal,$(filter-out %-quiz,$(STUDY_GOALS)),$(call check_study,$(goal)))
 STEP_GOALS := $(filter-out $(STUDY_GOALS),$(foreach goal,$(MAKECMDGOALS),$(if $(filter week%-$(lastword $(subst -, ,$(goal))) ch%-$(lastword $(subst -, ,$(goal))),$(goal)),$(goal))))
 $(foreach goal,$(STEP_GOALS),$(call check_step,$(goal)))
 TARGETS := help doctor clean clean-all image up down logs test-container install env-triton env-curate env-nemo env-nemorun corpus tokenizer tokens base-model \
-  demo generate report chat serve progress class-report test lint lock bench notebooks jupyter shell
+  demo watch tensorboard generate report chat serve progress class-report test lint lock bench notebooks jupyter shell
 $(foreach goal,$(filter-out $(TARGETS) $(STEP_GOALS) $(STUDY_GOALS) artifacts/% notebooks/% .venv/%,$(MAKECMDGOALS)),$(error no target '$(goal)': 'make help' lists what there is))
 
 # --- targets that stay on this machine ---------------------------------------------------------------
@@ -238,13 +238,17 @@ week4-flops: always | $(ENVIRONMENT)  # counts, and reads no text
 	$(run_step)
 
 # --- the whole job -----------------------------------------------------------------------------------
-.PHONY: demo generate report chat serve free-port free-ports
+.PHONY: demo watch tensorboard generate report chat serve free-port free-ports
 free-port: | $(ENVIRONMENT)  # told before the training, not after it
 	@if [ '$(SERVE)' != 0 ]; then $(WORKSHOP) page --check-port $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
 demo: free-port $(BASE_MODEL)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)
 	@$(WORKSHOP) report $(DIALS) $(ARGS)
 	@if [ '$(SERVE)' != 0 ]; then exec $(WORKSHOP) page $(DIALS) $(CHAT_SETTINGS) $(ARGS); fi
+watch: | $(ENVIRONMENT)  # beside a training, in another terminal
+	@exec $(WORKSHOP) watch $(DIALS) $(if $(IN_CONTAINER),--host 0.0.0.0) $(ARGS)
+tensorboard: | $(ENVIRONMENT)
+	@exec $(PYTHON) -m tensorboard.main --logdir '$(RUN_FOLDER)/tensorboard' --port 6006 $(if $(IN_CONTAINER),--bind_all,--host 127.0.0.1) $(ARGS)
 generate: $(TRAINED) | $(ENVIRONMENT)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)
 chat: $(TRAINED) | $(ENVIRONMENT)

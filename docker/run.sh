@@ -96,6 +96,8 @@ case "$*" in
     *week8-serve*)
         for each in "$port" 8000 8001 8002 8080; do add --publish "127.0.0.1:$each:$each"; done ;;
     *jupyter*) add --publish 127.0.0.1:8888:8888 ;;
+    *watch*) add --publish 127.0.0.1:7870:7870 ;;
+    *tensorboard*) add --publish 127.0.0.1:6006:6006 ;;
     *-quiz*) case ${ARGS:-} in *--page*) add --publish 127.0.0.1:7861:7861 ;; esac ;;
 esac
 for name in SCALE DATA SEED ARGS FORCE SERVE PORT EX HF_TOKEN HF_HUB_OFFLINE HF_ENDPOINT WORKSHOP_DEBUG \

@@ -58,6 +58,14 @@ def pretrain(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def watch(settings: Settings, options: argparse.Namespace) -> int:
+    """Watch training on a page: curves, samples, time to go (reads files; may come and go while a run is at work)."""
+    from llm_workshop.artifacts import Artifacts
+    from llm_workshop.pretraining.watch import watch as watch_runs
+
+    return watch_runs(Artifacts(settings), options.port, options.out, options.host)
+
+
 def generate(settings: Settings, options: argparse.Namespace) -> int:
     """Print generations of the base model: for --prompt, or for a few questions of ours."""
     from llm_workshop.artifacts import Artifacts
@@ -191,7 +199,7 @@ def _say_if_trained_otherwise(settings: Settings) -> None:
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     f.__name__.replace("_", "-"): f
-    for f in (corpus, tokenizer, tokens, pretrain, generate, chat, page, serve, feedback, curate, report, doctor, check, solution, quiz, progress, class_report)
+    for f in (corpus, tokenizer, tokens, pretrain, watch, generate, chat, page, serve, feedback, curate, report, doctor, check, solution, quiz, progress, class_report)
 }
 
 
@@ -235,6 +243,10 @@ def build_parser() -> argparse.ArgumentParser:
             action.add_argument("--check-port", action="store_true", help="only try whether the ports are free")
             sub.add_argument("--no-page", action="store_true", help="without the chat page")
             sub.add_argument("--only", action="append", metavar="PART", help="triton, gateway or page alone (may be repeated)")
+        if name == "watch":
+            sub.add_argument("--port", type=int, default=7870, help="of the page (default: 7870); 0 takes a free one")
+            sub.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+            sub.add_argument("--out", metavar="FILE", help="write the page once, with its figures in it, and end")
         if name == "generate":
             sub.add_argument("--prompt", action="append", help="a text to continue or a question (may be repeated)")
     return parser

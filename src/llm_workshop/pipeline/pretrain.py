@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +63,10 @@ def _build(artifacts: Artifacts, ranks: Ranks, force: bool | None, log: Callable
     model.gradient_checkpointing = settings.pretrain.gradient_checkpointing
     config = plan_run(
         model, training_config(settings), settings.model.context_length, work,
-        auto=settings.pretrain.micro_batch_size == "auto", log=log, n_processes=ranks.size,
+        auto=settings.pretrain.micro_batch_size == "auto", log=log, n_processes=ranks.size, is_first=ranks.is_first,
     )
+    # "auto" looks at the free memory of this moment: all take what the first one found.
+    config = dataclasses.replace(config, micro_batch_size=int(ranks.sum(config.micro_batch_size if ranks.is_first else 0)[0]))
     for line in describe_mixture(train_windows, valid_windows, config.steps):
         log(line)
     watched = RunLog(
@@ -93,8 +96,9 @@ def _build(artifacts: Artifacts, ranks: Ranks, force: bool | None, log: Callable
             with with_weights(model, result.average):
                 _save(model, artifacts, stage.folder / AVERAGED)
         shutil.copy2(result.metrics_path, stage.folder / "metrics.jsonl")
-        if (work / SAMPLES).is_file():
-            shutil.copy2(work / SAMPLES, stage.folder / SAMPLES)
+        for name in (SAMPLES, "run.json"):  # for those who look at it afterwards (workshop watch)
+            if (work / name).is_file():
+                shutil.copy2(work / name, stage.folder / name)
         stage.metrics.update(_facts(result, model, artifacts))
     artifacts.clear_work("base-model")
     return artifacts.path("base-model")

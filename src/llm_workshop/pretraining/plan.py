@@ -20,7 +20,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def plan_run(model: LanguageModel, config: TrainingConfig, context_length: int, folder: Path, *, auto: bool = False,
-             log: Callable[[str], None] = print, n_processes: int = 1) -> TrainingConfig:
+             log: Callable[[str], None] = print, n_processes: int = 1, is_first: bool = True) -> TrainingConfig:
     """Tell what the run will cost, and return its settings with the micro-batch chosen where ``auto`` asks for it.
 
     The choice is kept in ``folder``: a run that goes on takes the one it began with, since sums over other pieces round
@@ -39,7 +39,12 @@ def plan_run(model: LanguageModel, config: TrainingConfig, context_length: int, 
         config = dataclasses.replace(config, micro_batch_size=rows)
         log(f"micro_batch_size {rows}: {reason}")
     memory = estimate.of(config.micro_batch_size)
-    log(summary(model, config, context_length, memory, free))
+    line = summary(model, config, context_length, memory, free)
+    log(line)
+    if is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "run.json") as stream:  # for those who watch
+            json.dump({"steps": config.steps, "summary": line}, stream, ensure_ascii=False)
     if memory.to_come > free:
         log(f"warning: that is more than the {_size(free)} that are free; pretrain.micro_batch_size=auto takes what fits, "
             f"pretrain.gradient_checkpointing=true needs less")
