@@ -59,15 +59,15 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "full": Method("모두", 5e-4),
-    "last-1": Method("마지막 블록", 1e-3),
-    "head": Method("머리만", 1e-2),
-    "lora": Method("LoRA", 2e-3, "low-rank"),
-    "rslora": Method("rsLoRA", 2e-3, "low-rank"),
-    "dora": Method("DoRA", 2e-3, "low-rank"),
-    "qlora": Method("QLoRA", 2e-3, "low-rank", four_bits=True),
-    "waveft": Method("WaveFT", 5e-3, "waveft"),
-    "ia3": Method("(IA)³", 1e-2),
-    "prefix": Method("프리픽스", 1e-2, "prefix"),
+    "last-1": Method("마지막 블록", 2e-3),
+    "head": Method("머리만", 3e-2),
+    "lora": Method("LoRA", 6e-3, "low-rank"),
+    "rslora": Method("rsLoRA", 3e-3, "low-rank"),
+    "dora": Method("DoRA", 6e-3, "low-rank"),
+    "qlora": Method("QLoRA", 6e-3, "low-rank", four_bits=True),
+    "waveft": Method("WaveFT", 1e-2, "waveft"),
+    "ia3": Method("(IA)³", 2e-2),
+    "prefix": Method("프리픽스", 2e-2, "prefix"),
 }
 
 

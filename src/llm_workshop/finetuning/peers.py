@@ -66,7 +66,7 @@ def compare_libraries(base: str | Path, tokenizer: Any, texts: Sequence[str], st
     windows = _TextRows(tokenizer, texts, batch_size, length, steps)
     config = constant_config(steps, batch_size, learning_rate, seed=seed, eval_batches=1, eval_every=steps, weight_decay=0.01)
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(base)
+        model = load_model(base).to("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(seed)
         inject(model, LoRAConfig(rank=rank, targets="all-linear"))
         save_adapter(model, f"{folder}/adapter")

@@ -6,6 +6,7 @@ task, settings) each line was, so that another comparison never reads it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -113,7 +114,7 @@ class Bench:
             "valid_accuracy": run.valid["accuracy"], "valid_loss": run.valid["loss"],
             "accuracy": run.test["accuracy"], "macro_f1": run.test["macro_f1"], "test_loss": run.test["loss"],
         }  # fmt: skip
-        self.log(f"{trial.key}: 검증 {result['valid_accuracy']:.1%}, 시험 {result['accuracy']:.1%}")
+        self.log(f"{trial.key}: 검증 {result['valid_accuracy']:.1%}, 테스트 {result['accuracy']:.1%}")
         return classifier, result
 
     def cost(self, variant: Variant) -> dict[str, Any]:
@@ -133,6 +134,4 @@ class Bench:
 
 def hash_of(*values: Any) -> str:
     """A short digest of plain values."""
-    import hashlib
-
     return hashlib.sha256(json.dumps(values, ensure_ascii=False).encode()).hexdigest()[:16]

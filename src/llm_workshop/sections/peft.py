@@ -20,7 +20,7 @@ class PeftSettings(Section):
     batch_size: int = Field(16, ge=1, description="texts per step")
     max_length: int = Field(96, ge=4, description="longer texts lose their end (tokens)")
     pooling: Literal["last", "mean"] = Field("last", description="the state that the head reads: of the last token, or the mean")
-    rate_factors: tuple[float, ...] = Field((0.3, 1.0, 3.0), description="learning rates to try, times each method's usual one")
+    rate_factors: tuple[float, ...] = Field((0.33, 1.0, 3.0), description="learning rates to try, times each method's usual one")
     seeds: int = Field(3, ge=1, description="random starts of each method at its best learning rate: the error bars")
     rank: int = Field(8, ge=1, description="rank of LoRA and its relatives")
     ranks: tuple[int, ...] = Field((1, 4, 16, 64), description="ranks to compare, of LoRA and rsLoRA")

@@ -182,8 +182,8 @@ def test_comparison_end_to_end_and_again_from_the_table(run_folder, monkeypatch)
     ran = []
     monkeypatch.setattr(more.bench, "run", lambda trial: ran.append(trial.key) or {"valid_loss": math.nan})
     more.choose_rates()
-    assert ran == ["ia3 lr=0.01 seed=0"], "only what is new is run"
-    assert more.rates["ia3"] == 0.01
+    assert ran == ["ia3 lr=0.02 seed=0"], "only what is new is run"
+    assert more.rates["ia3"] == 0.02
 
 
 def test_other_settings_or_another_base_are_another_comparison(run_folder):
@@ -232,4 +232,4 @@ def test_table_lines_are_plain_json(run_folder):
     compared = comparison(run_folder, "peft.methods=head", "peft.rate_factors=2")
     compared.choose_rates()
     lines = [json.loads(line) for line in compared.table.path.read_text().splitlines()]
-    assert {"comparison", "key", "result"} == set(lines[-1]) and lines[-1]["key"] == "head lr=0.02 seed=0"
+    assert {"comparison", "key", "result"} == set(lines[-1]) and lines[-1]["key"] == "head lr=0.06 seed=0"
