@@ -106,9 +106,7 @@ report.section("3. 답만 배우기")
 train_rows, count = prepare(data.train, tokenizer, model.config.context_length, template=instruct.template)
 n_tokens = sum(len(row.ids) - 1 for row in train_rows)
 n_learnt = sum(int(row.learn[1:].sum()) for row in train_rows)
-print_korean(f"예 {count.given:,}개 가운데 {count.kept:,}개를 쓰고, 그중 {count.shortened:,}개는 질문을 줄였습니다.")
-for reason, number in sorted(count.dropped.items()):
-    print_korean(f"  뺀 것 {number:,}개: {reason}")
+print_korean(f"train: {count}")
 print_korean(f"토큰 {n_tokens:,}개 가운데 배우는 것은 {n_learnt:,}개 ({n_learnt / n_tokens:.0%})")
 report.facts({"예": count.kept, "질문을 줄인 것": count.shortened, "뺀 것": sum(count.dropped.values()),
               "토큰": n_tokens, "배우는 토큰의 비율": n_learnt / n_tokens})  # fmt: skip

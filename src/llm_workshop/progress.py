@@ -46,6 +46,14 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"^compile off: a run of about (\d+) s is too short to win it back$", r"컴파일 안 함: \1초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
     (r"^compile on: a run of about (\d+) min wins it back; the first step compiles$", r"컴파일함: \1분쯤 걸릴 학습이라 이득입니다. 첫 스텝에서 컴파일합니다"),
     (r"^compile off: no C\+\+ compiler found$", "컴파일 안 함: C++ 컴파일러가 없습니다"),
+    (r"^(\S+) examples to learn from, (\S+) held-out questions of (\d+) tasks$", r"배울 예 \1개, 나중에 물을 질문 \2개, 과제 \3가지"),
+    (r"^closed tasks: (\S+) of (\S+) answers are right, the best constant answers (\S+)$", r"정답이 정해진 \2문항: 맞힌 것 \1, 가장 좋은 상수 답 \3"),
+    (r"^(train|valid): (\S+) of (\S+) examples, (\S+) with a shortened prompt",
+     lambda match: f"{'학습' if match[1] == 'train' else '검증'}: 예 {match[3]}개 가운데 {match[2]}개, 질문을 줄인 것 {match[4]}개"),
+    (r", (\S+) dropped: answer longer than the context of (\d+)", r", 뺀 것 \1개(답이 문맥 \2토큰보다 긺)"),
+    (r", (\S+) dropped: empty answer", r", 뺀 것 \1개(빈 답)"),
+    (r", (\S+) dropped: no turn of the assistant", r", 뺀 것 \1개(답하는 차례가 없음)"),
+    (r"^layout (\S+): (\S+) of the positions hold a token, (\S+) of these are learnt$", r"담는 법 \1: 자리의 \2가 글로 차고, 그 가운데 \3를 배웁니다"),
     (r"^(precision|compile) (\S+): as asked$", lambda match: f"{'정밀도' if match[1] == 'precision' else '컴파일'} {match[2]}: 설정에 따름"),
 ))
 

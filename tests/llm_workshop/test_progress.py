@@ -27,6 +27,12 @@ def test_steps_and_evaluations():
     ("step 34: the loss 4.8000 is 5.4 deviations above the median 4.0000 of the last 20 steps; back to step 30, batches 31 to 34 are left out",
      "스텝 34: 손실 4.8000이 최근 20스텝의 중앙값 4.0000보다 편차의 5.4배나 높음. 스텝 30(으)로 되돌아가 배치 31번부터 34번까지 건너뜁니다"),
     ("range test 10/100  lr 1.00e-05  loss 6.9000", "학습률 시험 10/100  학습률 1.00e-05  손실 6.9000"),
+    ("1,656 examples to learn from, 32 held-out questions of 4 tasks", "배울 예 1,656개, 나중에 물을 질문 32개, 과제 4가지"),
+    ("closed tasks: 61.5% of 1,000 answers are right, the best constant answers 53.5%", "정답이 정해진 1,000문항: 맞힌 것 61.5%, 가장 좋은 상수 답 53.5%"),
+    ("train: 302 of 311 examples, 95 with a shortened prompt, 6 dropped: answer longer than the context of 128, 2 dropped: empty answer, "
+     "1 dropped: no turn of the assistant",
+     "학습: 예 311개 가운데 302개, 질문을 줄인 것 95개, 뺀 것 6개(답이 문맥 128토큰보다 긺), 뺀 것 2개(빈 답), 뺀 것 1개(답하는 차례가 없음)"),
+    ("layout packed: 97% of the positions hold a token, 9% of these are learnt", "담는 법 packed: 자리의 97%가 글로 차고, 그 가운데 9%를 배웁니다"),
     ("a line of another kind", "a line of another kind"),
 ])
 def test_other_lines(line, korean):
