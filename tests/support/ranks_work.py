@@ -42,6 +42,7 @@ class UnevenWindows(Windows):
 
 def make_model(job: dict[str, Any]) -> nn.Module:
     model = build_model(dataclasses.replace(TINY[job["model"]], vocab_size=64, **job.get("shape", {})), seed=0)
+    model.gradient_checkpointing = job.get("checkpointing", False)
     if job.get("lora"):
         torch.manual_seed(1)
         inject(model, LoRAConfig(rank=4))

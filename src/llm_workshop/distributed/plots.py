@@ -15,6 +15,8 @@ from llm_workshop.report.plots import COLORS, new_figure, read_metrics, series
 
 _PARTS = {"weights_bytes": "가중치", "gradients_bytes": "기울기", "optimizer_bytes": "옵티마이저 (m, v)"}
 
+_WIDTHS = (8.0, 6.0, 4.0, 1.8)  # lines that lie upon one another: each shows at the edges of the next
+
 
 def loss_differences(metrics: Mapping[str, Path]) -> dict[str, list[float]]:
     """For each method but "alone": how far its loss of each step is from that of one process, as a share of it."""
@@ -30,19 +32,20 @@ def equality_plot(metrics: Mapping[str, Path], tolerance: float) -> Figure:
     figure, (losses, differences) = new_figure(1, 2, width=5.0, height=3.4)
     for place, (method, path) in enumerate(metrics.items()):
         steps, values = series(read_metrics(path), "loss")
-        losses.plot(steps, values, color=COLORS[place], linewidth=4.5 - place, alpha=0.75, label=METHODS[method][0])
+        losses.plot(steps, values, color=COLORS[place], linewidth=_WIDTHS[place], label=METHODS[method][0])
     losses.set_title("손실: 네 곡선이 포개집니다")
     losses.set_ylabel("nat/토큰")
     losses.legend(loc="upper right")
     for place, (method, values) in enumerate(loss_differences(metrics).items(), 1):
         # A difference of nothing has no place on a logarithmic axis: it is drawn at the bottom.
         differences.plot(range(1, len(values) + 1), [max(value, 1e-9) for value in values], color=COLORS[place], marker="o",
-                         markersize=3, label=METHODS[method][0])
+                         markersize=_WIDTHS[place], linewidth=_WIDTHS[place] / 2, label=METHODS[method][0])
+    differences.text(0.01, 0.02, "맨 아래: 차이 없음", transform=differences.transAxes, fontsize=8.5, color=COLORS[5])
     differences.axhline(tolerance, color=COLORS[5], linestyle="--", linewidth=1.2)
     differences.text(1, tolerance * 1.3, f"허용 오차 {tolerance:.0e}", fontsize=8.5, color=COLORS[5])
     differences.set_yscale("log")
     differences.yaxis.set_minor_locator(NullLocator())
-    differences.set_ylim(5e-10, tolerance * 100)
+    differences.set_ylim(2e-10, tolerance * 100)
     differences.set_title("한 프로세스와의 상대 차이")
     differences.set_ylabel("차이 / 손실")
     differences.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))  # mathtext's minus is not in the font

@@ -34,6 +34,7 @@ JOBS = {
     "uneven": {"model": "gpt2", "uneven": True, "values": {"micro_batch_size": 2}},
     "balance-loss": {"model": "qwen3_moe", "shape": {"balance_loss": True}, "values": {"micro_batch_size": 4}},
     "lora": {"model": "llama", "lora": True},
+    "checkpointed": {"model": "deepseek_v3", "checkpointing": True},
     "average": {"model": "llama", "values": {"ema_decay": 0.9, "z_loss": 1e-3}},
     "muon": {"model": "llama", "values": {"optimizer": "muon"}},
     "adafactor": {"model": "llama", "values": {"optimizer": "adafactor"}},
