@@ -26,8 +26,10 @@ import torch
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
-from llm_workshop.pipeline.pretrain import model_config, training_windows
+from llm_workshop.pipeline.pretrain import model_config, training_config, training_windows
 from llm_workshop.pipeline.samples import BEGINNINGS, QUESTIONS, generate_samples, is_chat_corpus, sample_line
+from llm_workshop.pretraining.plots import NAMES, megabytes_text, optimizer_plot, range_plot, schedule_plot, spoilt_plot
+from llm_workshop.pretraining.trials import OPTIMIZERS, SPOILT_BATCHES, Trials
 from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import loss_plot
@@ -35,7 +37,7 @@ from llm_workshop.settings import settings_from_command_line
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
 
-settings = settings_from_command_line(uses=("corpus", "tokenizer", "model", "pretrain", "generate"))
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "model", "pretrain", "trials", "generate"))
 artifacts = Artifacts(settings)
 report = Report(artifacts, "week05-pretrain", "5주차: 처음부터 사전 학습하기")
 
@@ -90,26 +92,109 @@ print("학습 전의 글 (아무 토큰이나 나오므로 깨지거나 비어 �
 print(" ", sample_line(untrained, tokenizer, is_chat_corpus(artifacts)))
 
 # %% [markdown]
-# ## 4. 학습
+# ## 4. 학습률은 얼마나: 범위 시험
+#
+# 본 학습에 몇 시간을 쓰기 전에 몇십 스텝만 써서 알아볼 수 있는 것이 있습니다. **범위 시험**(LR range test; Smith, 2017)은
+# 학습률을 스텝마다 같은 비율로 키우며 손실을 봅니다. 너무 작으면 손실이 꿈쩍하지 않고, 알맞으면 뚝뚝 떨어지고, 지나치면 튀어 오릅니다.
+# 손실이 가장 낮은 곳은 이미 지나친 곳이므로, 그 **10분의 1**을 출발점으로 삼습니다. 시험이 끝나면 가중치는 제자리로 돌아갑니다.
+#
+# 옵티마이저마다 알맞은 값이 다릅니다. AdamW와 Muon은 가중치가 움직이는 거리를, Adafactor는 가중치 **자신의 크기에 대한 비율**을
+# 학습률로 받기 때문입니다.
+
+# %%
+report.section("4. 학습률은 얼마나: 범위 시험")
+trials = Trials(artifacts, tokenizer, log=print_korean)
+tests = {name: trials.range_test(name) for name in OPTIMIZERS}
+for name, test in tests.items():
+    print(f"{NAMES[name]:10} 가장 낮은 곳 {test.lowest:.1e}, 제안 {test.suggestion:.1e}")
+print(f"이 실습의 본 학습이 쓰는 값: {settings.pretrain.optimizer} {settings.pretrain.learning_rate:.1e}")
+report.text("학습률을 키워 가며 본 손실입니다. 범례의 수와 점은 가장 낮은 곳의 10분의 1, 곧 출발점으로 삼을 값입니다.")
+report.figure(range_plot(tests), "range", "학습률 범위 시험")
+
+# %% [markdown]
+# ## 5. 학습률은 어떤 모양으로: 일정 세 가지
+#
+# - **코사인**: 서서히 올렸다가 반쪽 코사인을 따라 내립니다. 가장 널리 쓰이지만 **끝나는 때를 미리 정해야** 합니다.
+# - **WSD**(warmup-stable-decay): 올린 뒤 한참 그대로 두다가 마지막에 빠르게 내립니다. 내리기 전까지는 총 스텝 수와 상관이 없으니,
+#   학습을 더 할지 나중에 정해도 됩니다. 내리는 동안 손실이 한 번 더 뚝 떨어집니다.
+# - **원 사이클**: 앞의 3할 동안 크게 올렸다가 내립니다. 짧은 학습에서 큰 학습률을 견디게 합니다.
+#
+# 셋 다 스텝 번호만의 함수로 짰습니다(`scratch_llm/training/schedule.py`). 그래서 끊긴 학습을 이을 때 따로 저장할 것이 없습니다.
+
+# %%
+report.section("5. 학습률은 어떤 모양으로: 일정 세 가지")
+report.text(f"최댓값 {settings.pretrain.learning_rate:.1e}, {settings.pretrain.steps:,}스텝짜리 학습에 쓸 수 있는 세 일정입니다.")
+report.figure(schedule_plot(training_config(settings)), "schedules", "학습률 일정")
+print(f"이 실습은 {NAMES[settings.pretrain.schedule]}을(를) 씁니다. 바꾸려면 ARGS=\"pretrain.schedule=wsd\"")
+
+# %% [markdown]
+# ## 6. 옵티마이저 비교
+#
+# - **AdamW**: 가중치마다 기울기의 평균과 제곱 평균을 간직합니다. 모델의 두 배만큼 메모리가 더 듭니다.
+# - **Muon**: 행렬의 기울기를 방향마다 길이가 같은 행렬로 바꾸어(직교화) 움직입니다. 행렬 곱 몇 번(뉴턴-슐츠)으로 특잇값을
+#   모두 1 가까이로 모읍니다. 임베딩과 벡터는 AdamW가 맡습니다.
+# - **Adafactor**: 제곱 평균을 행의 합과 열의 합으로만 간직합니다. $n \times m$ 행렬에 수 $n + m$개면 됩니다.
+#
+# 같은 가중치에서 출발해, 저마다 범위 시험이 제안한 학습률로 몇십 스텝만 돌립니다.
+
+# %%
+report.section("6. 옵티마이저 비교")
+compared = trials.compare_optimizers({name: test.suggestion for name, test in tests.items()})
+report.table([
+    {"옵티마이저": NAMES[row["optimizer"]], "학습률": f"{row['learning_rate']:.1e}", "검증 손실": f"{row['valid_loss']:.3f}",
+     "초당 토큰": f"{row['tokens_per_second']:,.0f}", "상태 (MB)": megabytes_text(row["state_bytes"])}
+    for row in compared
+])
+report.text(f"{trials.steps}스텝만 돌린 결과입니다. 짧은 학습에서 앞선 것이 긴 학습에서도 앞선다는 보장은 없습니다.")
+report.figure(optimizer_plot(compared), "optimizers", "옵티마이저 비교")
+
+# %% [markdown]
+# ## 7. 상한 글을 만났을 때: 튀는 손실
+#
+# 긴 학습에서는 손실이 갑자기 튀거나 `nan`이 되는 일이 꼭 생깁니다. 잘못 풀린 파일, 끝없이 반복되는 글, 지나친 학습률이 흔한 범인입니다.
+# 일부러 배치 몇 개의 정답을 뒤집어 놓고 세 가지 방법으로 지나가 봅니다.
+#
+# - **그대로 배움**: 상한 글도 배웁니다. 뒤의 멀쩡한 글에서도 한동안 손실이 높습니다.
+# - **건너뜀**(`on_bad_step=skip`): 손실이 최근 값의 중앙값에서 너무 멀면 그 배치를 버립니다. 가중치에는 아무 일도 없습니다.
+# - **되돌아감**(`on_bad_step=roll_back`): 마지막 체크포인트로 돌아가 그 뒤의 배치를 모두 버립니다(PaLM의 방법). 가중치가 이미
+#   나빠진 뒤에 손실이 튀었을 때를 위한 것입니다.
+#
+# 튄 것인지는 평균과 표준편차가 아니라 **중앙값과 중앙값 절대 편차**로 판단합니다. 튄 값 하나가 평균과 표준편차를 함께 끌어올려 다음에 튀는 값을 가리기 때문입니다.
+
+# %%
+report.section("7. 상한 글을 만났을 때: 튀는 손실")
+passed = trials.spoilt_text()
+report.table([
+    {"방법": NAMES[row["way"]], "검증 손실": f"{row['valid_loss']:.3f}", "가장 높은 손실": f"{max(loss for _, loss in row['losses'][trials.steps // 2:]):.2f}",
+     "버린 배치": sum(last - first + 1 for first, last in (entry["batches_left_out"] for entry in row["bad_steps"]))}
+    for row in passed
+])
+for entry in passed[1]["bad_steps"]:
+    print(f"  스텝 {entry['step']}: 배치 {entry['batches_left_out'][0]}번을 건너뜀")
+report.text(f"배치 {SPOILT_BATCHES}개의 정답을 뒤집었습니다. 어느 배치를 왜 버렸는지는 `metrics.jsonl`의 `bad_steps`에 남습니다.")
+report.figure(spoilt_plot(passed, trials.spoilt), "spoilt", "상한 글을 지나는 세 가지 방법")
+
+# %% [markdown]
+# ## 8. 학습
 #
 # 한 걸음(step)은 늘 같은 네 동작입니다.
 #
 # 1. 창 한 묶음을 읽어 손실을 구하고 (앞으로)
 # 2. 손실을 가중치로 미분한 다음 (뒤로)
 # 3. 기울기가 너무 크면 잘라 내고
-# 4. AdamW로 가중치를 조금 옮깁니다. 보폭인 학습률은 처음에 서서히 올렸다가 코사인 곡선을 따라 내립니다.
+# 4. 옵티마이저로 가중치를 조금 옮깁니다. 보폭인 학습률은 5절에서 본 일정을 따릅니다.
 #
 # 출력 한 줄에는 손실, 학습률, 기울기 크기, 초당 토큰 수, MFU(이 기계가 낼 수 있는 계산 속도 가운데 실제로 쓴 비율),
 # 남은 시간이 나옵니다. 도중에 `Ctrl-C`를 눌러도 됩니다. 같은 명령을 다시 치면 마지막 체크포인트부터 이어 가고,
 # 이어 간 결과는 끊기지 않은 결과와 **비트까지 같습니다**.
 
 # %%
-report.section("4. 학습")
+report.section("8. 학습")
 folder = build_base_model(artifacts, log=print_korean)
 facts = artifacts.read_manifest("base-model")["metrics"]
 
 # %% [markdown]
-# ## 5. 학습 곡선 읽기
+# ## 9. 학습 곡선 읽기
 #
 # - 학습 손실과 검증 손실이 함께 내려가면 일반화하는 중입니다.
 # - 학습 손실만 내려가고 검증 손실이 다시 오르면 외우기 시작한 것입니다(과적합).
@@ -117,7 +202,7 @@ facts = artifacts.read_manifest("base-model")["metrics"]
 #   토크나이저가 달라지면 토큰당 손실은 서로 비교할 수 없지만 비트/바이트는 비교할 수 있습니다.
 
 # %%
-report.section("5. 학습 곡선 읽기")
+report.section("9. 학습 곡선 읽기")
 figure = loss_plot(folder / "metrics.jsonl", title=f"SCALE={settings.scale} DATA={','.join(settings.data)}")
 report.text("무작위 가중치에서 출발해 다음 토큰 맞히기만으로 배운 과정입니다.")
 report.table([
@@ -130,18 +215,20 @@ report.table([
     {"항목": "초당 토큰", "값": f"{facts['tokens_per_second']:,.0f}"},
     {"항목": "MFU", "값": f"{facts['mfu']:.1%}"},
     {"항목": "학습 시간", "값": f"{facts['training_seconds']:.0f}초"},
+    {"항목": "나쁜 스텝", "값": f"{facts['bad_steps']}번"},
+    *([{"항목": "평균 가중치의 검증 손실", "값": f"{facts['ema_valid_loss']:.4f}"}] if "ema_valid_loss" in facts else []),
 ])
 report.figure(figure, "loss", "손실, 비트/바이트, 학습률, 초당 토큰")
 
 # %% [markdown]
-# ## 6. 무엇을 배웠나
+# ## 10. 무엇을 배웠나
 #
 # 모델이 내는 것은 글이 아니라 확률입니다. 거기서 토큰을 어떻게 뽑느냐에 따라 같은 모델도 다른 글을 씁니다.
 # **온도**(temperature)가 0이면 늘 가장 그럴듯한 토큰을 고르고, 높을수록 덜 그럴듯한 토큰에도 기회를 줍니다.
 # 문법은 맞는데 내용이 엉뚱한 문장이 보이나요? 작은 모델은 말의 꼴을 먼저 배우고 사실은 나중에, 조금만 배웁니다.
 
 # %%
-report.section("6. 무엇을 배웠나")
+report.section("10. 무엇을 배웠나")
 report.heading("같은 모델, 다른 온도")
 prompt = QUESTIONS[1] if is_chat_corpus(artifacts) else BEGINNINGS[1]
 print(f"\n> {prompt}")
@@ -159,5 +246,8 @@ report.save()
 # ## 스스로 해 보기
 #
 # - `make week5-pretrain ARGS="pretrain.learning_rate=1e-2"`: 학습률을 크게 하면 곡선이 어떻게 되나요?
+# - `make week5-pretrain ARGS="pretrain.schedule=wsd"`: 마지막 2할에서 손실이 어떻게 꺾이나요?
+# - `make week5-pretrain ARGS="pretrain.optimizer=muon"`: 같은 토큰으로 어디까지 가나요? 한 스텝은 얼마나 더 걸리나요?
+# - `make week5-pretrain ARGS="pretrain.ema_decay=0.99"`: 평균 가중치의 검증 손실이 언제 더 낮은가요? 학습률이 높을 때인가요, 낮을 때인가요?
 # - `make week5-pretrain ARGS="model.d_model=128 model.n_layers=3"`: 절반 너비에서 비트/바이트는 얼마나 나빠지나요?
 # - `make week5-pretrain DATA=nsmc`: 영화평만 읽은 모델은 어떤 말투를 쓰나요?

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llm_workshop.report.plots import COLORS, FAINT, new_figure, smooth
 from scratch_llm.training import RangeTest, TrainingConfig, learning_rate_at
 
 NAMES = {"cosine": "코사인", "wsd": "WSD", "one_cycle": "원 사이클", "adamw": "AdamW", "muon": "Muon", "adafactor": "Adafactor",
          "unprotected": "그대로 배움", "skip": "건너뜀 (skip)", "roll_back": "되돌아감 (roll_back)"}
+
+
+def megabytes_text(n_bytes: int) -> str:
+    """With enough decimals that little is not shown as nothing."""
+    return f"{n_bytes / 1e6:,.1f}" if n_bytes >= 1e7 else f"{n_bytes / 1e6:.3f}"
 
 
 def schedule_plot(config: TrainingConfig) -> Figure:
@@ -28,6 +33,7 @@ def schedule_plot(config: TrainingConfig) -> Figure:
     axes.set_xlabel("스텝")
     axes.set_ylabel("학습률")
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     return figure
@@ -44,6 +50,7 @@ def range_plot(found: Mapping[str, RangeTest]) -> Figure:
     highest = max(test.smoothed[0] for test in found.values())
     axes.set_ylim(lowest - 0.1 * (highest - lowest), highest + 0.35 * (highest - lowest))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
     axes.set_title("학습률 범위 시험: 점은 제안하는 값")
     axes.set_xlabel("학습률 (로그 눈금)")
     axes.set_ylabel("손실 (이동 평균)")
@@ -63,7 +70,7 @@ def optimizer_plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
     left.legend(loc="upper right")
     megabytes = [row["state_bytes"] / 1e6 for row in rows]
     bars = right.barh([NAMES[row["optimizer"]] for row in rows], megabytes, color=COLORS[:len(rows)], height=0.55)
-    right.bar_label(bars, [f"{value:,.1f}" for value in megabytes], padding=4)
+    right.bar_label(bars, [megabytes_text(row["state_bytes"]) for row in rows], padding=4)
     right.set_title("옵티마이저 상태 (MB)")
     right.set_xlim(0, 1.2 * max(megabytes))
     right.invert_yaxis()

@@ -26,8 +26,8 @@ OPTIMIZERS = ("adamw", "muon", "adafactor")
 #: Ways through a text of which a piece is spoilt, and the settings that make them.
 WAYS = {
     "unprotected": {},
-    "skip": {"on_bad_step": "skip", "spike_threshold": 6.0, "spike_window": 16},
-    "roll_back": {"on_bad_step": "roll_back", "spike_threshold": 6.0, "spike_window": 16},
+    "skip": {"on_bad_step": "skip", "spike_threshold": 4.0, "spike_window": 8},
+    "roll_back": {"on_bad_step": "roll_back", "spike_threshold": 4.0, "spike_window": 8},
 }
 SPOILT_BATCHES = 3
 _INPUTS = ("tokenizer", "tokens")
@@ -64,7 +64,7 @@ class Trials:
         if path.is_file():
             return RangeTest(**json.loads(path.read_text(encoding="utf-8")))
         found = find_learning_rate(self.model(), self.train_windows, self.config(optimizer=optimizer, learning_rate=1.0),
-                                   smallest=1e-5, largest=3.0, steps=self.steps, log=self.log)
+                                   smallest=1e-5, largest=10.0, steps=self.steps, log=self.log)
         with atomic_write(path) as stream:
             json.dump(dataclasses.asdict(found), stream)
         return found
