@@ -56,7 +56,8 @@ name_of = $(patsubst $(firstword $(subst -, ,$(1)))-%,%,$(1))
 folder_of = $(firstword $(wildcard labs/$(call track_of,$(1))$(call two_digits,$(call number_of,$(1)))_*))
 # week6-peft is adapters.py: a script called peft.py would hide the library from everything beside it.
 script_of = $(if $(filter $(NOT_STEPS),$(call name_of,$(1))),,$(wildcard $(call folder_of,$(1))/$(subst -,_,$(patsubst peft,adapters,$(call name_of,$(1)))).py))
-steps_in = $(subst _,-,$(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py)))))
+scripts_in = $(filter-out $(NOT_STEPS),$(basename $(notdir $(wildcard $(1)/*.py))))
+steps_in = $(subst _,-,$(call scripts_in,$(1)))
 known_in = $(subst _,,$(sort $(foreach lab,$(wildcard labs/$(1)[0-9][0-9]_*),$(patsubst $(1)0%,$(1)%,$(firstword $(subst _, ,$(notdir $(lab))))))))
 check_step = $(if $(call folder_of,$(1)),$(if $(call script_of,$(1)),,$(error no step '$(call name_of,$(1))' in $(call folder_of,$(1)): it has $(call steps_in,$(call folder_of,$(1))))),$(error no lab for '$(1)': there are $(call known_in,$(call track_of,$(1)))))
 # weekN-check, -solution and -quiz are of every lab that has exercises, or a quiz.
@@ -281,7 +282,7 @@ $(BENCH_PEERS): environments/bench.txt | $(ENVIRONMENT)
 bench: $(ENVIRONMENT) $(BENCH_PEERS)
 	@$(PYTHON) benchmarks/run.py $(ARGS)
 
-LAB_SCRIPTS := $(foreach lab,$(wildcard labs/*_*),$(addprefix $(lab)/,$(addsuffix .py,$(call steps_in,$(lab)))))
+LAB_SCRIPTS := $(foreach lab,$(wildcard labs/*_*),$(addprefix $(lab)/,$(addsuffix .py,$(call scripts_in,$(lab)))))
 NOTEBOOKS := $(patsubst labs/%.py,notebooks/%.ipynb,$(LAB_SCRIPTS))
 notebooks: $(NOTEBOOKS)
 	@echo "notebooks: $(words $(NOTEBOOKS)) under notebooks/"
