@@ -79,7 +79,7 @@ def train_classifier(
         raise ValueError(f"epochs {epochs} of {len(task.train)} texts are no step: give more")
     config = TrainingConfig(**{
         "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": 0.01, "betas": (0.9, 0.98),
-        "seed": seed, "compile": "off", "eval_batches": max(1, curve_examples // batch_size), "log_every": max(1, steps // 20),
+        "seed": seed, "compile": "off", "eval_batches": max(1, curve_examples // batch_size), "log_every": max(1, steps // 10),
         **training})
     curve: list[dict[str, float]] = []
     part = Examples(task.valid.texts[:curve_examples], task.valid.labels[:curve_examples])

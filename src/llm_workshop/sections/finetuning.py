@@ -16,7 +16,7 @@ class FinetuneSettings(Section):
     examples: int | None = Field(None, ge=8, description="training texts at most; null = all (of the sample 4,000)")
     epochs: float = Field(2.0, gt=0, description="how often each text is seen")
     batch_size: int = Field(16, ge=1, description="texts per optimiser step")
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate where all layers learn; others take a multiple of it")
     layers: str = Field("all", description="what learns besides the head: head (nothing), last-1, last-2 ..., all, or lora")
     rank: int = Field(8, ge=1, description="rank of the adapters where layers=lora")
     pooling: Literal["last", "mean"] = Field("last", description="the state that the head reads: of the last token, or the mean")
