@@ -28,7 +28,14 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.pretrain import model_config, training_config, training_windows
 from llm_workshop.pipeline.samples import BEGINNINGS, QUESTIONS, generate_samples, is_chat_corpus, sample_line
-from llm_workshop.pretraining.plots import NAMES, megabytes_text, optimizer_plot, range_plot, schedule_plot, spoilt_plot
+from llm_workshop.pretraining.plots import (
+    NAMES,
+    megabytes_text,
+    optimizer_plot,
+    range_plot,
+    schedule_plot,
+    spoilt_plot,
+)
 from llm_workshop.pretraining.trials import OPTIMIZERS, SPOILT_BATCHES, Trials
 from llm_workshop.progress import print_korean
 from llm_workshop.report import Report

@@ -33,7 +33,8 @@ RUNS = {
     "labs/week04_architectures/attention.py": SMALL,
     "labs/week04_architectures/flops.py": ("model.d_model=32", "model.n_layers=1"),
     "labs/week05_pretraining/pretrain.py": (
-        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "generate.max_new_tokens=12",
+        *SMALL, "model.d_model=32", "model.n_layers=1", "pretrain.steps=20", "pretrain.compile=off", "trials.steps=20",
+        "generate.max_new_tokens=12",
     ),
     "labs/week05_pretraining/scaling.py": (
         *SMALL, "scaling.tokens=1500", "scaling.larger_width=160", "search.tokens=1200", "search.batch_sizes=4,8", "scaling.isoflops=1e10",
