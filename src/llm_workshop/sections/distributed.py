@@ -13,4 +13,4 @@ class DistributedSettings(Section):
     processes: int = Field(1, ge=1, description="processes of `workshop pretrain` on this machine; the lab takes at least 2")
     strategy: Literal["ddp", "fsdp", "hand"] = Field("ddp", description="replicas, parts of the weights, or replicas by hand")
     timeout_seconds: float = Field(600.0, gt=0, description="how long a process waits for the others")
-    steps: int = Field(60, ge=4, description="optimiser steps of each run in the lab")
+    steps: int = Field(24, ge=4, description="optimiser steps of each run in the lab")
