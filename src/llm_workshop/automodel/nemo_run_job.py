@@ -51,9 +51,10 @@ def start(kind: str, job: dict[str, Any]) -> int:
             experiment.dryrun()
             return 0
         experiment.run(detach=False)
-        states = {name: str(state.get("status")) for name, state in experiment.status(return_dict=True).items()}
+    # Only the end of the ``with`` waits for the job.
+    states = {job.id: job.state.name for job in experiment.jobs}
     print(json.dumps(states))
-    return 0 if all(state.endswith("SUCCEEDED") for state in states.values()) else 1
+    return 0 if set(states.values()) == {"SUCCEEDED"} else 1
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def how_to_install(name: str = "nemo") -> str:
     """Korean: why the environment cannot be used, and what to do."""
     environment = ENVIRONMENTS[name]
     reason = {"unfinished": "설치가 중간에 끊겼습니다", "foreign": "다른 기계에서 만든 것입니다"}.get(environment.state, "아직 없습니다")
-    return f"{name} 환경이 {reason}. `{environment.command}`로 만들고 다시 실행하세요."
+    return f"{name} 환경이 {reason}. `{environment.command}` 명령으로 만들고 다시 실행하세요."
 
 
 def run_job(python: Path, job: Job, folder: Path, ids: Sequence[Sequence[int]] | None = None, seconds: int = SECONDS) -> Trained:
@@ -122,8 +122,8 @@ def environment_of(processes: int) -> dict[str, str]:
 
 
 def error_part(text: str) -> str:
-    """A log up to the last error of Python's: torchrun adds a summary of its own below it, and rank numbers before."""
-    lines = [re.sub(r"^\[rank\d+\]: ", "", line) for line in text.splitlines()]
+    """A log up to the last error of Python's: torchrun adds a summary below it, it and NeMo Run prefixes."""
+    lines = [re.sub(r"^(\w+/\d+ )?(\[default\d+\]:)?(\[rank\d+\]: )?", "", line) for line in text.splitlines()]
     ends = [n for n, line in enumerate(lines) if "Error" in line.split(":")[0] and "ChildFailedError" not in line and not line.startswith(" ")]
     return "\n".join(lines[: ends[-1] + 1] if ends else lines)
 

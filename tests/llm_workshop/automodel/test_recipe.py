@@ -147,6 +147,7 @@ def test_torchruns_summary_hides_no_error():
     log = "Traceback (most recent call last):\n  File x\nValueError: n_heads 3\nE1121 torch/...\nTraceback\ntorch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n====\nroot cause\n"
     assert error_part(log).splitlines()[-1] == "ValueError: n_heads 3"
     assert error_part("[rank1]: ValueError: no backend\n[rank1]: (1) a hint\n") == "ValueError: no backend"
+    assert error_part("train/0 [default1]:[rank1]: KeyError: 'a'\ntrain/0 E1121 x\n{\"train\": \"FAILED\"}") == "KeyError: 'a'"
     assert error_part("killed") == "killed"
 
 
