@@ -34,9 +34,7 @@ from llm_workshop.scaling.sweep import at_width, base_trial, isoflop_trials, lar
 from llm_workshop.scaling.trials import Trials, loss_of
 from llm_workshop.settings import settings_from_command_line
 
-settings = settings_from_command_line(
-    uses=("corpus", "tokenizer", "scaling", "search", "pretrain.packing", "pretrain.precision", "pretrain.eval_batches")
-)
+settings = settings_from_command_line(uses=("corpus", "tokenizer", "scaling", "search", "pretrain.packing", "pretrain.eval_batches"))
 artifacts = Artifacts(settings)
 scaling, search = settings.scaling, settings.search
 sweep = width_trials(settings)
