@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from scratch_llm.data import Windows
 from scratch_llm.training.config import TrainingConfig
 from scratch_llm.training.frozen import check_learns, frozen_identity
+from scratch_llm.training.schedule import decay_steps
 
 
 def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtype: torch.dtype, compiled: bool) -> dict:
@@ -37,15 +39,27 @@ def identity_of(model: nn.Module, windows: Windows, config: TrainingConfig, dtyp
     }
 
 
-def check_same_run(saved: dict, now: dict, checkpoints: Path) -> None:
-    """ValueError that names each setting in which a checkpoint and this run differ."""
+def check_same_run(saved: dict, now: dict, checkpoints: Path, step: int) -> None:
+    """ValueError that names each setting in which a checkpoint of ``step`` and this run differ.
+
+    A run by "wsd" may be given another number of steps as long as it is on its plateau: what it did until then would have
+    been the same.
+    """
     # A checkpoint written before a setting existed ran with what is its default today.
     defaults = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
     names = [name for name in (saved | now) if saved.get(name, defaults.get(name)) != now.get(name)]
+    if saved.get("schedule") == now.get("schedule") == "wsd" and step <= min(_plateau_end(saved), _plateau_end(now)):
+        names = [name for name in names if name not in ("steps", "decay_share")]
     if names:
         changes = ", ".join(f"{name} was {_short(saved.get(name))} and is {_short(now.get(name))}" for name in names)
         raise ValueError(f"cannot resume from {checkpoints}: {changes}; "
                          f"set it back, or delete that folder (resume=False) to start over")
+
+
+def _plateau_end(identity: dict) -> int:
+    """The step after which a run by "wsd" decays."""
+    config = SimpleNamespace(**{name: identity[name] for name in ("steps", "warmup_steps", "decay_share")})
+    return config.steps - decay_steps(config)
 
 
 def start_over(folder: Path) -> None:

@@ -48,7 +48,7 @@ class Run:
         self.identity = identity_of(model, windows, config, self.dtype, compiled)
         self.step, self._seconds_before, self._started = 0, 0.0, time.perf_counter()
         if saved:
-            check_same_run(saved["identity"], self.identity, self.checkpoints)
+            check_same_run(saved["identity"], self.identity, self.checkpoints, saved["step"])
             load_learnt_state(model, saved["model"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
             log(f"resuming after step {self.step}")

@@ -226,3 +226,33 @@ def test_a_checkpoint_from_before_a_setting_existed_goes_on(tiny, windows, setti
     train(tiny(), *windows, settings(), tmp_path / "run", **quiet)
     with pytest.raises(ValueError, match="schedule was None and is wsd"):
         train(tiny(), *windows, settings(schedule="wsd"), tmp_path / "run", **quiet)
+
+
+def test_wsd_is_prolonged_from_its_plateau_with_the_bits_of_the_longer_run(tiny, windows, settings, tmp_path):
+    """Stopped at step 8 of 12, two of which decay, and taken up as a run of 20."""
+    short = settings(schedule="wsd", decay_share=0.2, log_every=1)
+    longer = settings(schedule="wsd", decay_share=0.3, steps=20)
+    unbroken, model = tiny(), tiny()
+    expected = train(unbroken, *windows, longer, tmp_path / "unbroken", **quiet)
+
+    class Stop(Exception):
+        pass
+
+    def stop(line):
+        if line.startswith("step  9/"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tiny(), *windows, short, tmp_path / "run", log=stop)
+    result = train(model, *windows, longer, tmp_path / "run", **quiet)
+    rates = [[record["learning_rate"] for record in read_records(one.metrics_path)] for one in (result, expected)]
+    assert rates[0] == rates[1] and len(rates[0]) == 20
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), unbroken.parameters()))
+
+
+def test_wsd_that_has_begun_to_decay_is_not_prolonged_nor_is_a_cosine(tiny, windows, settings, tmp_path):
+    train(tiny(), *windows, settings(schedule="wsd"), tmp_path / "wsd", **quiet)
+    with pytest.raises(ValueError, match="steps was 12 and is 20"):
+        train(tiny(), *windows, settings(schedule="wsd", steps=20), tmp_path / "wsd", **quiet)
+    with pytest.raises(ValueError, match="warmup_steps was 2 and is 3"):
+        train(tiny(), *windows, settings(schedule="wsd", warmup_steps=3), tmp_path / "wsd", **quiet)
