@@ -61,7 +61,7 @@ def summary(model: LanguageModel, config: TrainingConfig, context_length: int, m
         seconds *= 4 / 3  # the forward pass once more
     parts = ", ".join(f"{name} {_size(value)}" for name, value in memory.parts().items())
     return (f"plan: {model.n_parameters() / 1e6:,.1f} M parameters, {tokens / 1e6:,.1f} M tokens, {flops / 1e12:,.1f} TFLOP, "
-            f"about {_time(seconds)} or less; memory {_size(memory.resident)} ({parts}, the rest the allocator's), {_size(free)} free")
+            f"about {_time(seconds)} where nothing else runs; memory {_size(memory.resident)} ({parts}, the rest the allocator's), {_size(free)} free")
 
 
 def free_memory(device: str | torch.device = "cpu") -> int:
