@@ -23,7 +23,7 @@ class PeftSettings(Section):
     rate_factors: tuple[float, ...] = Field((0.33, 1.0, 3.0), description="learning rates to try, times each method's usual one")
     seeds: int = Field(3, ge=1, description="random starts of each method at its best learning rate: the error bars")
     rank: int = Field(8, ge=1, description="rank of LoRA and its relatives")
-    ranks: tuple[int, ...] = Field((1, 4, 16, 64), description="ranks to compare, of LoRA and rsLoRA")
+    ranks: tuple[int, ...] = Field((1, 8, 64), description="ranks to compare, of LoRA and rsLoRA")
     targets: tuple[str, ...] = Field(
         ("query-value", "attention", "feed-forward", "all", "lower-half", "upper-half"), description="places of LoRA to compare"
     )
