@@ -106,7 +106,8 @@ print(" ", sample_line(untrained, tokenizer, is_chat_corpus(artifacts)))
 # 손실이 가장 낮은 곳은 이미 지나친 곳이므로, 그 **10분의 1**을 출발점으로 삼습니다. 시험이 끝나면 가중치는 제자리로 돌아갑니다.
 #
 # 옵티마이저마다 알맞은 값이 다릅니다. AdamW와 Muon은 가중치가 움직이는 거리를, Adafactor는 가중치 **자신의 크기에 대한 비율**을
-# 학습률로 받기 때문입니다.
+# 학습률로 받기 때문입니다. Adafactor는 학습률이 1/√스텝을 넘지 못하게 스스로 묶으므로 거기까지만 시험합니다. 곡선이 다시 오르기 전에
+# 끝나면 지나친 곳을 보지 못한 것이므로 10분의 1 대신 3분의 1을 제안합니다.
 
 # %%
 report.section("4. 학습률은 얼마나: 범위 시험")
@@ -115,7 +116,7 @@ tests = {name: trials.range_test(name) for name in OPTIMIZERS}
 for name, test in tests.items():
     print(f"{NAMES[name]:10} 가장 낮은 곳 {test.lowest:.1e}, 제안 {test.suggestion:.1e}")
 print(f"이 실습의 본 학습이 쓰는 값: {settings.pretrain.optimizer} {settings.pretrain.learning_rate:.1e}")
-report.text("학습률을 키워 가며 본 손실입니다. 범례의 수와 점은 가장 낮은 곳의 10분의 1, 곧 출발점으로 삼을 값입니다.")
+report.text("학습률을 키워 가며 본 손실입니다. 범례의 수와 점은 출발점으로 삼을 값입니다(가장 낮은 곳의 10분의 1, 끝까지 내려가기만 했으면 3분의 1).")
 report.figure(range_plot(tests), "range", "학습률 범위 시험")
 
 # %% [markdown]

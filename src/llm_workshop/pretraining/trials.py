@@ -63,8 +63,10 @@ class Trials:
         path = self.folder / f"range-{optimizer}.json"
         if path.is_file():
             return RangeTest(**json.loads(path.read_text(encoding="utf-8")))
+        # Adafactor takes 1 / sqrt(step) for any rate above it: beyond that all rates would be one.
+        largest = self.steps**-0.5 if optimizer == "adafactor" else 1.0
         found = find_learning_rate(self.model(), self.train_windows, self.config(optimizer=optimizer, learning_rate=1.0),
-                                   smallest=1e-5, largest=10.0, steps=self.steps, log=self.log)
+                                   smallest=1e-5, largest=largest, steps=self.steps, log=self.log)
         with atomic_write(path) as stream:
             json.dump(dataclasses.asdict(found), stream)
         return found

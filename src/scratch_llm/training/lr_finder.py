@@ -41,11 +41,12 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """Where to begin searching for the peak rate: a tenth of ``lowest``, in the steep part of the way down.
+        """Where to begin searching for the peak rate: a tenth of ``lowest``, in the steep part of the way down; a third
+        where the curve ended while it still fell, so that ``lowest`` is only the largest rate that was tried.
 
         Warm-up, decay and a long run bear more or less than a few steps do, so it is an order of magnitude and no more.
         """
-        return self.lowest / 10
+        return self.lowest / (3 if self.lowest == self.rates[-1] else 10)
 
 
 def find_learning_rate(model: nn.Module, windows: Windows, config: TrainingConfig, *, smallest: float = 1e-6,

@@ -65,6 +65,8 @@ def test_with_other_optimisers(optimizer, tiny, windows, settings):
 def test_the_lowest_of_a_curve():
     curve = RangeTest([1.0, 2.0, 4.0], [3.0, 1.0, 2.0], [3.0, 2.0, 2.5], diverged=False)
     assert (curve.lowest, curve.suggestion) == (2.0, 0.2)
+    falling = RangeTest([1.0, 2.0, 6.0], [3.0, 2.0, 1.0], [3.0, 2.5, 2.0], diverged=False)
+    assert (falling.lowest, falling.suggestion) == (6.0, 2.0)
 
 
 @pytest.mark.parametrize("options, message", [
