@@ -26,7 +26,7 @@ import json
 import yaml
 
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.automodel.launch import find_nemo_run, script_lines
+from llm_workshop.automodel.launch import container_lines, find_nemo_run, script_lines
 from llm_workshop.automodel.plots import curves_plot, rates_plot
 from llm_workshop.automodel.recipe import recipe
 from llm_workshop.automodel.runner import find_automodel, how_to_install
@@ -147,6 +147,7 @@ else:
 #
 # 레시피에서 바뀌는 것은 몇 줄뿐입니다. `dist_env.backend`가 `gloo`에서 `nccl`로(GPU가 있으면 저절로 그렇게 적습니다), `distributed.strategy`가
 # `ddp`(모델을 통째로 복제) 또는 `fsdp2`(가중치, 기울기, 옵티마이저 상태를 나눠 가짐)로. 데이터와 학습률, 손실은 그대로입니다.
+# `fsdp2`에는 함정이 하나 있습니다. 모델을 float32로 열어도 **곱셈은 bfloat16으로** 합니다. 우리 레시피는 `mp_policy`에 정밀도를 적어 그것을 막습니다.
 # 전체 배치가 같다면 손실 곡선도 그대로여야 합니다. 7절에서 프로세스 둘로 확인합니다.
 
 # %%
@@ -197,12 +198,15 @@ else:
     name = settings.automodel.architectures[0]
     one = json.loads((artifacts.path("automodel") / name / "curves.json").read_text())["automodel"]
     gap = max(differences(one, json.loads((folder / "curves.json").read_text())["automodel"]))
-    print(f"  프로세스 {sent['processes']}개로 {name}을 학습한 손실과 하나로 한 손실의 가장 큰 차이 {gap:.1e} {'같음' if gap < ALLOWED else '다름!'}")
+    print(f"  프로세스 {sent['processes']}개로 {name} 모양을 학습한 손실과 하나로 한 손실의 가장 큰 차이 {gap:.1e} {'같음' if gap < ALLOWED else '다름!'}")
     report.text(f"`LocalExecutor`로 프로세스 {sent['processes']}개에 나누어 학습했습니다. 하나로 한 것과 손실의 가장 큰 차이는 {gap:.1e}입니다.")
     for kind, title in (("slurm", "Slurm 클러스터로 보낸다면 (노드 2개, GPU 8장씩)"), ("docker", "컨테이너로 보낸다면")):
-        script = "\n".join(script_lines((folder / f"{kind}.txt").read_text(encoding="utf-8")))
-        print(f"\n  {title}:\n" + "\n".join("    " + line for line in script.splitlines()[:12]) + "\n    ...")
-        report.text(f"{title} (마른 연습)").output(script, "bash")
+        script = script_lines((folder / f"{kind}.txt").read_text(encoding="utf-8"))
+        shown = [line for line in script if line.startswith(("#SBATCH", "srun"))] if kind == "slurm" else container_lines(script)
+        print(f"\n  {title}:")
+        for line in shown:
+            print("    " + (line if len(line) < 120 else line[:60] + " ... " + line[-60:]))
+        report.text(f"{title} (마른 연습)").output("\n".join(script if kind == "slurm" else shown), "bash")
 report.save()
 
 # %% [markdown]

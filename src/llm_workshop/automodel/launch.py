@@ -86,3 +86,12 @@ def script_lines(output: str) -> list[str]:
     begins = [n for n, line in enumerate(lines) if line in ("#!/bin/bash", "=== APPLICATION ===")]
     wanted = lines[begins[-1] :] if begins else lines
     return [line for line in wanted if line and line != "=== APPLICATION ==="]
+
+
+def container_lines(script: list[str]) -> list[str]:
+    """Of a container's long description: the command, the image, the variables and folders that it is given."""
+    words = [line.strip().removeprefix("- ") for line in script]
+    end = words.index("executor:") if "executor:" in words else len(words)
+    command = words[words.index("command:") + 1 : end] if "command:" in words else []
+    given = [line for line in words[end:] if line.startswith("container_image:") or "/workspace" in line]
+    return [" ".join(command), *dict.fromkeys(given)]

@@ -118,6 +118,13 @@ def recipe(job: Job, folder: Path, *, gpu: bool = False) -> dict[str, Any]:
             "save_consolidated": "final",
         },
     }
+    if job.strategy == "fsdp2":  # which otherwise multiplies in bfloat16 whatever the model's type
+        values["distributed"]["mp_policy"] = {
+            "_target_": "torch.distributed.fsdp.MixedPrecisionPolicy",
+            "param_dtype": "bfloat16" if bfloat16 else "float32",
+            "reduce_dtype": "float32",
+            "cast_forward_inputs": False,
+        }
     if job.lora is not None:
         del values["optimizer"]["param_group_overrides"]  # adapters are matrices
         values["peft"] = {

@@ -115,7 +115,7 @@ def stop(process: subprocess.Popen) -> None:
 
 def environment_of(processes: int) -> dict[str, str]:
     """The variables of a run: our source on its path, no hub, and a core for each process."""
-    variables = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "240", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    variables = {**os.environ, "PYTHONPATH": str(SOURCE), "COLUMNS": "1000", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if processes > 1:
         variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     return variables

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from llm_workshop.automodel.dataset import TrainingWindows, stack
-from llm_workshop.automodel.launch import script_lines
+from llm_workshop.automodel.launch import container_lines, script_lines
 from llm_workshop.automodel.recipe import Job, LoRA, recipe, write_recipe
 from llm_workshop.automodel.runner import (
     environment_of,
@@ -82,6 +82,14 @@ def test_only_matrices_are_decayed(tokens, tmp_path, name, decayed):
 
     [override] = recipe(a_job(tokens), tmp_path)["optimizer"]["param_group_overrides"]
     assert override["wd_mult"] == 0 and bool(re.search(override["pattern"], name)) != decayed
+
+
+def test_shards_are_multiplied_in_the_precision_that_was_asked_for(tokens, tmp_path):
+    """FSDP2's own default is bfloat16, also of a model in float32."""
+    for precision in ("float32", "bfloat16"):
+        job = a_job(tokens, precision=precision, processes=2, strategy="fsdp2")
+        assert recipe(job, tmp_path)["distributed"]["mp_policy"]["param_dtype"] == precision
+    assert "mp_policy" not in recipe(a_job(tokens), tmp_path)["distributed"]
 
 
 def test_an_adapter(tokens, tmp_path):
@@ -184,6 +192,12 @@ def test_a_dry_runs_script_without_what_surrounds_it():
     )
     assert script_lines(output) == ["#!/bin/bash", "#SBATCH --nodes=2", "    indented"]
     assert script_lines("=== APPLICATION ===\nname: train\n") == ["name: train"]
+
+
+def test_of_a_container_the_command_and_what_it_is_given():
+    script = ["containers:", "  command:", "  - torchrun", "  - -m", "  - job", "  executor:", "    container_image: nemo:1", "    env_vars:",
+              "      PYTHONPATH: /workspace/src", "    shm_size: 16g", "  extra_env:", "    PYTHONPATH: /workspace/src"]  # fmt: skip
+    assert container_lines(script) == ["torchrun -m job", "container_image: nemo:1", "PYTHONPATH: /workspace/src"]
 
 
 def test_an_adapter_needs_its_beginning(tokens, tmp_path):
