@@ -23,6 +23,8 @@ from scratch_llm.training.ranks import ALONE, Ranks
 
 from .conftest import write_text
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).resolve().parents[2] / "support" / "ranks_work.py"
 FIELDS = ("loss", "learning_rate", "grad_norm", "valid_loss", "ema_valid_loss")
 JOBS = {
@@ -190,7 +192,7 @@ def test_another_number_of_processes_goes_on(before, after, texts, alone, tmp_pa
     ("ddp", "fail", 60.0, "process 1 of 2 failed (exit code 1); the others were stopped: error: the token file is cut off at 17 bytes"),
     ("fsdp", "hang", 4.0, "process 0 of 2 failed (exit code 1); the others were stopped: error: process 0 of 2 stops: another "
                           "process ended or does not answer ("),
-])  # fmt: skip
+], ids=["ddp-killed", "fsdp-killed", "ddp-fails", "fsdp-hangs"])  # fmt: skip
 def test_a_lost_process_ends_the_others_within_seconds(strategy, how, timeout, message, tmp_path):
     for name in ("train", "valid"):
         write_text(tmp_path / name)
