@@ -72,7 +72,7 @@ def labels_plot(counts: Sequence[int], curves: Mapping[str, Sequence[float]]) ->
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("라벨이 달린 글")
     axes.set_title("라벨이 몇 개 필요한가 (테스트 정확도)")
-    axes.legend(loc="lower right")
+    axes.legend()
     return figure
 
 
@@ -94,7 +94,7 @@ def learning_plot(records: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.set_title("검증 정확도")
     right.set_xlabel("스텝")
-    right.legend(loc="lower right")
+    right.legend()
     return figure
 
 
