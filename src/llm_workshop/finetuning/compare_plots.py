@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def rates_plot(sweeps: Mapping[str, Sequence[Row]]) -> Figure:
     figure, axes = new_figure(rows, columns, width=2.3, height=2.1)
     panels = axes.flatten() if len(sweeps) > 1 else [axes]
     known = [row["valid_loss"] for trials in sweeps.values() for row in trials if math.isfinite(row["valid_loss"])]
-    low, high = min(known), max(known)
+    low, high = min(known), min(max(known), 2 * statistics.median(known))  # what came apart leaves the panel at the top
     for panel, (method, trials) in zip(panels, sweeps.items()):
         rates, losses = [row["learning_rate"] for row in trials], [row["valid_loss"] for row in trials]
         panel.plot(rates, losses, color=COLORS[0], marker="o", markersize=5, markerfacecolor="white")
