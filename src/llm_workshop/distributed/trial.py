@@ -94,7 +94,7 @@ def start(method: str, folder: Path, settings: Settings, processes: int, die_at:
     """
     changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
     death = [] if die_at is None else ["--die-at", str(die_at)]
-    command = [sys.executable, "-m", "llm_workshop.distributed.trial", method, str(folder), *death, *changed, "--scale",
+    command = [sys.executable, "-m", "llm_workshop.distributed.trial", *death, method, str(folder), *changed, "--scale",
                settings.scale, "--data", ",".join(settings.data), "--seed", str(settings.seed)]
     launch(command, processes, variables={"PYTHONUNBUFFERED": "1"})
 
