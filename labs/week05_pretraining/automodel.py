@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 5주차. 같은 학습을 NeMo AutoModel로
 #
-# 밑바닥부터 쓴 학습 고리와 NVIDIA의 도구는 같은 일을 할까요? 말로 답하는 대신 **같은 가중치에서, 같은 토큰을, 같은 순서로** 두 고리에
+# 밑바닥부터 쓴 학습 루프와 NVIDIA의 도구는 같은 일을 할까요? 말로 답하는 대신 **같은 가중치에서, 같은 토큰을, 같은 순서로** 두 루프에
 # 넣고 손실을 스텝마다 견줍니다. 곡선이 겹친다면 우리가 만든 것이 맞다는 증거이고, 큰 도구로 옮겨 갈 때 무엇을 어떻게 옮겨 적어야
 # 하는지도 알게 됩니다.
 #
@@ -51,7 +51,7 @@ python = find_automodel()
 # ## 1. 레시피: 설정을 YAML로
 #
 # AutoModel은 파이썬 코드 대신 **레시피** 한 장을 읽습니다. 모델, 데이터, 옵티마이저, 학습률, 체크포인트가 저마다 한 절입니다. `_target_`은
-# "이 클래스를 이 값으로 만들라"는 뜻이라, 데이터 집합 자리에 우리가 쓴 클래스를 꽂을 수 있습니다. 아래 레시피의 `dataset`이 그렇습니다:
+# "이 클래스를 이 값으로 만들라"는 뜻이라, 데이터셋 자리에 우리가 쓴 클래스를 꽂을 수 있습니다. 아래 레시피의 `dataset`이 그렇습니다.
 # 우리의 토큰 파일과 창을 그대로 읽습니다.
 #
 # | 우리 말 | 레시피에서는 | 조심할 것 |
@@ -59,8 +59,8 @@ python = find_automodel()
 # | `batch_size` | `global_batch_size` | 모든 프로세스를 합한 수 |
 # | `micro_batch_size` | `local_batch_size` | 프로세스 하나가 한 번에 계산하는 수 |
 # | 행렬에만 감쇠 | `param_group_overrides` | 적지 않으면 벡터까지 감쇠합니다 |
-# | 정답 수로 나눈 손실 | `MaskedCrossEntropy` | 스텝 전체의 정답 수로 나눕니다. 마이크로배치 평균의 평균이 아닙니다 |
-# | 한 칸 민 정답 | 데이터 집합이 밀어 둔다 | 모델에게 밀라고 하면 두 번 밀립니다 |
+# | 정답 수로 나눈 손실 | `MaskedCrossEntropy` | 스텝 전체의 정답 수로 나눕니다. 마이크로 배치 평균의 평균이 아닙니다 |
+# | 한 칸 민 정답 | 데이터셋이 밀어 둔다 | 모델에게 밀라고 하면 두 번 밀립니다 |
 # | 기울기 자르기 1.0 | `clip_grad_norm` | 이름만 다릅니다 |
 
 # %%
@@ -98,7 +98,7 @@ report.figure(rates_plot(ours, theirs), "rates", "우리 식의 학습률과 레
 # %% [markdown]
 # ## 3. 같은 곡선인가
 #
-# 이제 정말로 돌립니다. 같은 시작 가중치를 파일로 적어 AutoModel에게 주고, 우리 고리도 그 파일을 엽니다. 둘 다 float32로, 마이크로배치 둘로
+# 이제 정말로 돌립니다. 같은 시작 가중치를 파일로 적어 AutoModel에게 주고, 우리 루프도 그 파일을 엽니다. 둘 다 float32로, 마이크로 배치 둘로
 # 나누어 계산합니다. 모든 스텝에서 손실의 차이가 **0.001**보다 작아야 합니다. 0이 아닌 까닭은 덧셈의 순서입니다. 학습은 앞 스텝의
 # 오차를 물려받으므로, 긴 학습에서는 이 작은 차이가 쌓이기도 합니다.
 
@@ -121,7 +121,7 @@ else:
                      "손실": f"{fact['first_loss']:.3f} → {fact['last_loss']:.3f}", "가장 큰 차이": f"{fact['loss_difference']:.1e}", "같은 곡선인가": fits})  # fmt: skip
         print(f"  {name:6} 손실 {fact['first_loss']:.3f} → {fact['last_loss']:.3f}, 가장 큰 차이 {fact['loss_difference']:.1e} {'같음' if fits else '다름!'}")
     report.table(rows, caption="lora는 6절의 어댑터입니다")
-    report.figure(curves_plot(curves, ALLOWED), "curves", "같은 가중치와 토큰에서 출발한 두 고리의 손실, 그리고 그 차이")
+    report.figure(curves_plot(curves, ALLOWED), "curves", "같은 가중치와 토큰에서 출발한 두 루프의 손실, 그리고 그 차이")
 
 # %% [markdown]
 # ## 4. 체크포인트는 오가는가
@@ -160,7 +160,7 @@ report.text("GPU가 있을 때 레시피에서 달라지는 절입니다. 나머
 # %% [markdown]
 # ## 6. LoRA도 같은가
 #
-# 레시피에 `peft` 절을 더하면 가중치는 얼고 어댑터만 배웁니다. 우리 고리가 3절에서 길러 낸 모델에 상품평만 더 읽혀 봅니다. LoRA의 A는
+# 레시피에 `peft` 절을 더하면 가중치는 얼고 어댑터만 배웁니다. 우리 루프가 3절에서 길러 낸 모델에 상품평만 더 읽혀 봅니다. LoRA의 A는
 # 무작위로 시작하므로, AutoModel이 뽑은 첫 A를 파일로 받아 우리도 거기서 시작합니다. 그러면 이 곡선도 겹쳐야 하고, 다 배운 어댑터 파일은
 # `scratch_llm.peft`가 그대로 열어 같은 로짓을 내야 합니다.
 
@@ -181,8 +181,8 @@ else:
 # NeMo Run은 학습하지 않습니다. **어디서 어떻게 시작할지**만 맡습니다. 할 일(`Script`)과 보낼 곳(`Executor`)을 따로 적으므로, 노트북에서 되던
 # 것을 한 줄 바꾸어 Slurm 클러스터나 컨테이너로 보냅니다.
 #
-# 여기서는 진짜로 한 번(`LocalExecutor`가 torchrun으로 프로세스 둘을 시작), 마른 연습으로 두 번(`SlurmExecutor`, `DockerExecutor`: 보낼 것을
-# 찍기만) 해 봅니다. 프로세스 둘로 나눈 손실이 3절의 하나짜리와 같은지도 봅니다.
+# 여기서는 진짜로 한 번(`LocalExecutor`가 torchrun으로 프로세스 둘을 시작), 보내지 않고 찍기만(dry run) 두 번(`SlurmExecutor`,
+# `DockerExecutor`) 해 봅니다. 프로세스 둘로 나눈 손실이 3절의 하나짜리와 같은지도 봅니다.
 
 # %%
 report.section("7. NeMo Run: 같은 레시피를 다른 곳으로")
@@ -206,7 +206,7 @@ else:
         print(f"\n  {title}:")
         for line in shown:
             print("    " + (line if len(line) < 120 else line[:60] + " ... " + line[-60:]))
-        report.text(f"{title} (마른 연습)").output("\n".join(script if kind == "slurm" else shown), "bash")
+        report.text(f"{title} (보내지 않고 찍기만)").output("\n".join(script if kind == "slurm" else shown), "bash")
 report.save()
 
 # %% [markdown]

@@ -14,7 +14,7 @@
 # # 5주차. 행렬을 잘라 나눠 갖기: 텐서 병렬
 #
 # 데이터 병렬은 모델을 통째로 복제하고 문장을 나눠 갖습니다. 그런데 **모델 하나가 GPU 한 장에 들어가지 않으면** 어떻게 할까요? 모델을 잘라야
-# 합니다. 층 사이를 자르면 파이프라인 병렬, 층 안의 행렬을 자르면 **텐서 병렬**입니다. Megatron-LM(Shoeybi et al. 2019)이 한 방법이 이것이고,
+# 합니다. 층 사이를 자르면 파이프라인 병렬, 층 안의 행렬을 자르면 **텐서 병렬**입니다. Megatron-LM(Shoeybi 외, 2019)이 쓴 방법이 이것이고,
 # 놀랍게도 자르는 법은 두 가지면 됩니다. 코드는 `src/scratch_llm/parallel/tensor_parallel.py`에 있습니다.
 
 # %%
@@ -59,18 +59,18 @@ report.figure(cuts_plot(max(2, PROCESSES)), "cuts", "피드포워드의 두 행�
 # ## 2. 둘을 이으면 가운데서 만나지 않아도 된다
 #
 # 피드포워드는 W₂ f(W₁ x)입니다. W₁은 **출력을 나누고** W₂는 **입력을 나눕니다**. 그러면 가운데의 토막 h가 그대로 다음 행렬의 입력 토막이 됩니다.
-# 활성 함수 f는 값 하나하나에 걸리므로 토막끼리 만날 까닭이 없습니다. 더하기는 끝에 **한 번**입니다.
+# 활성화 함수 f는 값 하나하나에 걸리므로 토막끼리 만날 까닭이 없습니다. 더하기는 끝에 **한 번**입니다.
 #
-# 어텐션도 같습니다. 헤드는 서로 섞이지 않으니 q, k, v를 **헤드째로** 나누고 출력 행렬은 입력을 나눕니다.
+# 어텐션도 같습니다. 머리는 서로 섞이지 않으니 q, k, v를 **머리째로** 나누고 출력 행렬은 입력을 나눕니다.
 #
-# 뒤로 갈 때는 거꾸로입니다. 입력 x는 모두가 함께 썼으므로 x의 기울기는 모두의 몫을 더해야 하고, 끝의 더하기는 기울기를 모두에게 그대로
+# 역전파에서는 거꾸로입니다. 입력 x는 모두가 함께 썼으므로 x의 기울기는 모두의 몫을 더해야 하고, 끝의 더하기는 기울기를 모두에게 그대로
 # 돌려줍니다. 그래서 블록마다 앞으로 두 번, 뒤로 두 번 더합니다. 코드로는 `_SumForward`와 `_SumBackward` 두 함수가 전부입니다.
 
 # %%
 report.section("2. 둘을 이으면 가운데서 만나지 않아도 된다")
 model = settings.model
-print(f"  쿼리 헤드 {model.n_heads}개, 키/값 헤드 {model.n_kv_heads}개, 안쪽 너비({model.d_ff})를 프로세스 {PROCESSES}개가 나눕니다")
-print(f"  프로세스 하나: 쿼리 헤드 {model.n_heads / PROCESSES:g}개, 키/값 헤드 {model.n_kv_heads / PROCESSES:g}개, 안쪽 너비 {model.d_ff / PROCESSES:g}")
+print(f"  쿼리 머리 {model.n_heads}개, 키/밸류 머리 {model.n_kv_heads}개, 안쪽 너비({model.d_ff})를 프로세스 {PROCESSES}개가 나눕니다")
+print(f"  프로세스 하나: 쿼리 머리 {model.n_heads / PROCESSES:g}개, 키/밸류 머리 {model.n_kv_heads / PROCESSES:g}개, 안쪽 너비 {model.d_ff / PROCESSES:g}")
 print(f"  블록 {model.n_layers}개이므로 앞으로 {2 * model.n_layers}번, 뒤로 {2 * model.n_layers}번 더해야 합니다. 3절에서 세어 봅니다")
 
 # %% [markdown]
