@@ -134,7 +134,7 @@ print(f"마지막 자리를 꺼내면 {wrong[0].cpu().numpy().round(4)}  패딩�
 # - **fixed**: 모두 가장 긴 글의 길이로
 # - **longest**: 배치마다 그 안의 가장 긴 글에 맞추어
 # - **grouped**: 길이가 비슷한 글끼리 배치를 만들고, 배치의 순서는 섞어서. 글을 50배치만큼 무작위로 모은 다음 그 안에서만 길이로
-#   줄을 세웁니다. 자료 전체를 줄 세우면 배치가 날마다 똑같아지기 때문입니다.
+#   줄을 세웁니다. 자료 전체를 줄 세우면 에포크마다 똑같은 배치가 되기 때문입니다.
 
 # %%
 report.section("4. 패딩을 줄이는 배치")
@@ -205,7 +205,7 @@ report.figure(learning_plot(records, facts["curve"], ngrams["accuracy"]), "learn
 # %% [markdown]
 # ## 7. 무엇을 무엇으로 잘못 아나
 #
-# **혼동 행렬**은 참 부류(행)를 무엇이라고 답했는지(열)를 비율로 보여 줍니다. 대각선이 맞힌 것입니다.
+# **혼동 행렬**은 정답 부류(행)를 무엇이라고 답했는지(열)를 비율로 보여 줍니다. 대각선이 맞힌 것입니다.
 # 틀린 글 가운데 **가장 자신 있게 틀린 것**을 읽어 보세요. 라벨이 잘못된 글, 사람도 헷갈릴 글, 모델의 버릇이 보입니다.
 
 # %%
@@ -222,17 +222,17 @@ probabilities = (logits / saved.temperature).softmax(1).numpy()
 wrong_texts = sorted(np.flatnonzero(probabilities.argmax(1) != truth), key=lambda i: -probabilities[i].max())[:5]
 for i in wrong_texts:
     answer = probabilities[i].argmax()
-    print(f"\n참 {names[truth[i]]}, 답 {names[answer]} (확신 {probabilities[i].max():.0%}): {task.test.texts[i][:120]}")
+    print(f"\n정답 {names[truth[i]]}, 답 {names[answer]} (확신 {probabilities[i].max():.0%}): {task.test.texts[i][:120]}")
 if wrong_texts:
     report.text("가장 자신 있게 틀린 글입니다.").table([
-        {"글": task.test.texts[i][:120], "참": names[truth[i]], "답": names[probabilities[i].argmax()], "확신": f"{probabilities[i].max():.0%}"}
+        {"글": task.test.texts[i][:120], "정답": names[truth[i]], "답": names[probabilities[i].argmax()], "확신": f"{probabilities[i].max():.0%}"}
         for i in wrong_texts
     ])  # fmt: skip
 
 # %% [markdown]
 # ## 8. 확신을 믿어도 되나
 #
-# "90% 확신"이라는 답 백 개 가운데 아흔 개가 맞으면 **잘 보정된** 것입니다. 확신과 실제 정확도의 어긋남을 구간마다 재어 평균한 값이
+# "90 % 확신"이라는 답 백 개 가운데 아흔 개가 맞으면 **잘 보정된** 것입니다. 확신과 실제 정확도의 어긋남을 구간마다 재어 평균한 값이
 # **기대 보정 오차**(ECE)입니다. 신경망은 대개 지나치게 자신합니다.
 #
 # 고치는 가장 간단한 방법이 **온도 조절**입니다. 로짓을 수 하나 $T$로 나눕니다. $T$는 검증 글의 손실이 가장 작아지게 고릅니다.
@@ -247,7 +247,7 @@ print(f"온도 T = {saved.temperature:.2f} ({'지나치게 자신했습니다' i
 print(f"  ECE   {errors['보정 전']:.3f} → {errors['보정 뒤']:.3f}")
 print(f"  손실  {test['loss']:.3f} → {test['calibrated_loss']:.3f}")
 report.text(f"온도 {saved.temperature:.2f}로 나누면 손실이 {test['loss']:.3f}에서 {test['calibrated_loss']:.3f}(으)로 바뀝니다.")
-report.figure(reliability_plot({"보정 전": before, "보정 뒤": after}, truth, errors), "reliability", "확신과 정확도. 점선 위에 있어야 잘 보정된 것")
+report.figure(reliability_plot({"보정 전": before, "보정 뒤": after}, truth, errors), "reliability", "확신과 정확도. 점선에 붙어 있을수록 잘 보정된 것")
 
 # %% [markdown]
 # ## 9. 라벨은 몇 개나 필요한가

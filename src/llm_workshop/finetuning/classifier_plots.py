@@ -107,7 +107,7 @@ def confusion_plot(matrices: Mapping[str, Sequence[Sequence[int]]], class_names:
         shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
         heat_map(axes, shares.tolist(), list(class_names), title, numbers=True, highest=1.0)
         axes.set_xlabel("답한 부류")
-        axes.set_ylabel("참 부류")
+        axes.set_ylabel("정답 부류")
     return figure
 
 
