@@ -11,8 +11,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from scratch_llm.training.by_parameter import ByParameter
 
-class Adafactor(torch.optim.Optimizer):
+
+class Adafactor(ByParameter):
     """Adafactor without momentum.  For each matrix W (n, m) with gradient G, at step t = 1, 2, …:
 
         R <- beta R + (1 - beta) * mean of G^2 over each row       beta = 1 - t^-0.8; (n, 1)
@@ -33,19 +35,6 @@ class Adafactor(torch.optim.Optimizer):
             raise ValueError(f"decay_power {decay_power} must be above 0 and at most 1; 0.8 is usual")
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "decay_power": decay_power,
                                       "smallest_rms": smallest_rms})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Update every parameter that has a gradient; returns ``closure()`` where one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-        return loss
 
     def _update(self, w: Tensor, g: Tensor, group: dict) -> None:
         state = self.state[w]

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 
 import torch
 
+from scratch_llm.training.by_parameter import ByParameter
 
-class AdamW(torch.optim.Optimizer):
+
+class AdamW(ByParameter):
     """AdamW: Adam's step, with weight decay applied to the weights and not to the gradient.
 
     For each parameter w with gradient g, at step t = 1, 2, …:
@@ -32,19 +34,6 @@ class AdamW(torch.optim.Optimizer):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas {betas} must be at least 0 and below 1; (0.9, 0.95) is usual")
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Update every parameter that has a gradient; returns ``closure()`` where one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-        return loss
 
     def _update(self, w: torch.Tensor, g: torch.Tensor, group: dict) -> None:
         state = self.state[w]

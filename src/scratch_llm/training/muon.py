@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scratch_llm.training.by_parameter import ByParameter
+
 # p(x) = a x + b x^3 + c x^5, iterated, brings singular values from (0, 1] to 0.7 ... 1.2: a large slope at 0 counts for
 # more than to meet 1 exactly.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -38,7 +40,7 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(ByParameter):
     """Muon for groups that say ``muon=True``, AdamW for the others.
 
     For each matrix W (n, m) with gradient G:
@@ -70,14 +72,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         """Update every parameter that has a gradient; returns ``closure()`` where one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"] if group["muon"] else ():
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+        loss = super().step(closure)
         if self._adamw is not None:
             # Loading a checkpoint makes new groups and a new state: they are handed over at each step.
             self._adamw.param_groups = [group for group in self.param_groups if not group["muon"]]
@@ -86,6 +81,8 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _update(self, w: Tensor, g: Tensor, group: dict) -> None:
+        if not group["muon"]:
+            return
         momentum, lr = group["momentum"], group["lr"]
         state = self.state[w]
         if not state:
