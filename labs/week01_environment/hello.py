@@ -166,7 +166,7 @@ for temperature in (0.7, 1.5):
         with quiet():
             [answer] = write(prompt, max_new_tokens=16, do_sample=True, temperature=temperature, top_k=0)
         texts.append(one_line(answer["generated_text"][len(prompt) :]))
-        print(f"  온도 {temperature}, 씨앗 {seed}: {texts[-1]}")
+        print(f"  온도 {temperature}, 시드 {seed}: {texts[-1]}")
     report.text(f"온도 {temperature}로 두 번").output("\n".join(texts))
 
 # %% [markdown]

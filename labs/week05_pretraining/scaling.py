@@ -44,7 +44,7 @@ report = Report(artifacts, "week05-scaling", "5주차: 스케일링 법칙과 �
 # %% [markdown]
 # ## 1. 재료와 계획
 #
-# 모든 학습이 같은 토큰 파일과 같은 검증 글을 씁니다. 배치나 씨앗이 달라도 **채점하는 글은 같아야** 견줄 수 있습니다.
+# 모든 학습이 같은 토큰 파일과 같은 검증 글을 씁니다. 배치나 시드가 달라도 **채점하는 글은 같아야** 견줄 수 있습니다.
 # 탐색이 쓰는 토큰과 스윕이 쓰는 계산량을 먼저 적어 봅니다. 실험은 예산부터 세우고 시작합니다.
 
 # %%
@@ -124,7 +124,7 @@ with Trials(artifacts) as trials:
     lines = trials.run_all(sweep)
 lines = [line for line in lines if line["valid_loss"] is not None]
 sweep_rows = [
-    {"너비": line["width"], "씨앗": line["seed"], "파라미터": line["parameters"], "학습률": line["learning_rate"],
+    {"너비": line["width"], "시드": line["seed"], "파라미터": line["parameters"], "학습률": line["learning_rate"],
      "TFLOP": round(line["flops_per_token"] * line["steps"] * line["batch_size"] * line["context_length"] / 1e12, 2),
      "검증 손실": round(line["valid_loss"], 4), "비트/바이트": round(line["bits_per_byte"], 4)}
     for line in lines
@@ -171,7 +171,7 @@ report.figure(law_plot(lines, fitted, larger), "law", "맞춘 법칙과 예측, 
 
 # %% [markdown]
 # 구간 밖으로 나갔다고 해서 실패한 실험은 아닙니다. 왜 벗어났는지 따져 보세요. 토큰이 모자라 큰 모델이 덜 배웠을 수도, 학습률 규칙이 그 너비에서
-# 어긋났을 수도, 씨앗 하나의 흔들림일 수도 있습니다. 앞의 것이라면 실제 손실이 예측보다 **위**에 있습니다.
+# 어긋났을 수도, 시드 하나의 흔들림일 수도 있습니다. 앞의 것이라면 실제 손실이 예측보다 **위**에 있습니다.
 # 맞춘 범위에서 멀어질수록 띠가 벌어지는 것도 보세요. 몇 배 밖까지 믿을지는 이 띠가 말해 줍니다.
 #
 # ## 5. 같은 계산량을 나누어 쓰기 (IsoFLOP)

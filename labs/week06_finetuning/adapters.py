@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 6주차. 어댑터 겨루기: LoRA, DoRA, WaveFT, QLoRA …
 #
-# 논문마다 자기 방법이 가장 좋다고 합니다. 그런데 학습률 하나, 씨앗 하나로 얻은 차이는 방법의 차이가 아닐 때가 많습니다. 이 실습에서는
-# **같은 모델, 같은 글, 같은 걸음 수**를 주고, 학습률은 방법마다 **저마다 좋은 것**을 고르게 한 다음, 씨앗을 바꾸어 가며 여러 번 재어
+# 논문마다 자기 방법이 가장 좋다고 합니다. 그런데 학습률 하나, 시드 하나로 얻은 차이는 방법의 차이가 아닐 때가 많습니다. 이 실습에서는
+# **같은 모델, 같은 글, 같은 걸음 수**를 주고, 학습률은 방법마다 **저마다 좋은 것**을 고르게 한 다음, 시드를 바꾸어 가며 여러 번 재어
 # **오차 막대**까지 그립니다. 그래야 "DoRA가 LoRA보다 낫다" 같은 말을 할 수 있는지, 아니면 할 수 없는지가 보입니다.
 #
 # 정확도만 보지 않습니다. 배우는 파라미터의 수, 학습 한 걸음의 시간, 메모리를 함께 잽니다.
@@ -111,7 +111,7 @@ report.figure(rates_plot(sweeps), "rates", "방법마다 학습률에 따른 검
 # %% [markdown]
 # ## 4. 겨루기
 #
-# 고른 학습률로 씨앗을 바꾸어 가며 여러 번 배웁니다. 씨앗이 바뀌면 머리와 어댑터의 처음 값, 글을 읽는 순서가 바뀝니다.
+# 고른 학습률로 시드를 바꾸어 가며 여러 번 배웁니다. 시드가 바뀌면 머리와 어댑터의 처음 값, 글을 읽는 순서가 바뀝니다.
 # 두 방법의 막대가 서로 겹치면, 이 실험으로는 **어느 쪽이 낫다고 말할 수 없습니다.**
 
 # %%
@@ -122,7 +122,7 @@ for row in rows:
     print(f"  {row['title']:8} 정확도 {row['accuracy']:6.1%} ± {row['accuracy_spread']:.1%}  매크로 F1 {row['macro_f1']:.3f}  배우는 수 {row['trainable']:>10,}개  "
           f"걸음 {1000 * measured['seconds']:6.1f} ms  최고 {measured['peak'] / 2**20:6.1f} MiB")  # fmt: skip
 report.table(result_rows(rows))
-report.figure(quality_plot(rows, ngrams["accuracy"], "문자 n-그램"), "quality", "배우는 파라미터의 수와 테스트 정확도. 막대는 씨앗에 따른 표준편차입니다.")
+report.figure(quality_plot(rows, ngrams["accuracy"], "문자 n-그램"), "quality", "배우는 파라미터의 수와 테스트 정확도. 막대는 시드에 따른 표준편차입니다.")
 
 # %% [markdown]
 # ## 5. 값: 시간과 메모리
@@ -250,5 +250,5 @@ report.save()
 #
 # - `make week6-adapters DATA=nsmc ARGS="peft.examples=2000 peft.steps=150"`: 진짜 영화평에서는 순서가 달라지나요? (자료가 있을 때)
 # - `make week6-adapters ARGS="peft.rate_factors=1"`: 학습률을 고르지 않으면 누가 손해를 보나요?
-# - `make week6-adapters ARGS="peft.seeds=5 peft.methods=lora,dora"`: 씨앗을 늘리면 LoRA와 DoRA의 막대가 떨어지나요?
+# - `make week6-adapters ARGS="peft.seeds=5 peft.methods=lora,dora"`: 시드를 늘리면 LoRA와 DoRA의 막대가 떨어지나요?
 # - `make week6-adapters ARGS="peft.examples=50"`: 글이 아주 적으면 모두 배우기와 머리만 배우기 가운데 어느 쪽이 나은가요?

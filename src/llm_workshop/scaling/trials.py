@@ -173,7 +173,7 @@ def loss_of(line: dict[str, Any]) -> float:
 
 def describe(trial: Trial) -> str:
     return (f"너비 {trial.width}, 토큰 {trial.tokens:,}개, 배치 {trial.batch_size}, 학습률 {trial.learning_rate:.2e}"
-            + (f", 씨앗 {trial.seed}" if trial.seed else ""))
+            + (f", 시드 {trial.seed}" if trial.seed else ""))
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:
