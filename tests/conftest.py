@@ -42,6 +42,16 @@ def curation_models(tmp_path_factory):
     os.environ.setdefault("CURATION_MODELS", str(shared / "curation-models"))
 
 
+@pytest.fixture(autouse=True)
+def no_force_left_behind():
+    """``--force`` sets FORCE for the rest of the process: the next test must not build everything anew."""
+    before = os.environ.get("FORCE")
+    yield
+    os.environ.pop("FORCE", None)
+    if before is not None:
+        os.environ["FORCE"] = before
+
+
 def pytest_generate_tests(metafunc):
     """``name`` runs over the CONFIGS of a test class (see ``support.parity``)."""
     configs = getattr(metafunc.cls, "CONFIGS", None)

@@ -16,6 +16,10 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tokenizer": ("토크나이저", ("corpus",)),
     "tokens": ("토큰 파일", ("corpus", "tokenizer")),
     "base-model": ("기반 모델", ("tokenizer", "tokens")),
+    "nemo-run": ("NeMo Run으로", ("tokenizer", "tokens")),
+    "automodel": ("AutoModel로", ("tokenizer", "tokens")),
+    "classifier": ("분류기", ("base-model",)),
+    "chat-model": ("대화 모델", ("base-model",)),
 }
 State = Literal["done", "stale", "damaged", "missing"]
 KOREAN: dict[State, str] = {"done": "있음", "stale": "재료가 바뀜", "damaged": "손상됨", "missing": "아직 없음"}

@@ -48,9 +48,9 @@ def induction_plot(lines: Mapping[str, Sequence[float]], guessing: float) -> Fig
 
 def chain_plot(links: Sequence[Link]) -> Figure:
     """Boxes for the stages of a run, arrows from what each stands on; what is not there yet is dashed and names its target."""
-    figure, axes = new_figure(width=10.4, height=3.9)
-    axes.axis("off")
     per_row, width, height = 4, 2.15, 1.05
+    figure, axes = new_figure(width=10.4, height=2.0 * -(-(len(links) + 1) // per_row))
+    axes.axis("off")
     cells = [n for n in range(len(links) + 1) if n != 3]  # the corpus begins a row: what is curated is another way to it
     places = {link.stage: (2.6 * (n % per_row), -1.75 * (n // per_row)) for n, link in zip(cells, links)}
     shades = {"done": ("#e8eefc", COLORS[0]), "stale": ("#fdf1e7", COLORS[1]), "damaged": ("#fbe3e3", "#c0392b"), "missing": ("white", FAINT)}
