@@ -99,7 +99,7 @@ def load_task(name: str, *, max_examples: int | None = None, seed: int = 0) -> T
         seed: of the sample, and of which rows are taken and held out.
 
     Raises:
-        ValueError: an unknown name (the nearest is suggested), a row without text or label fields, fewer than two classes,
+        ValueError: an unknown name (the nearest is suggested), a row without text or label fields or with an empty label, fewer than two classes,
             a class with no training text, or too few rows to hold some out.
         FileNotFoundError: the set's files are not there.
     """
@@ -182,6 +182,8 @@ def _rows(path: Path, labelled: LabelledSet) -> Iterable[Row]:
     source = read_rows(path) if labelled.heading else _without_heading(path)
     for number, row in enumerate(source, 1):
         label = row.get(labelled.label_field)
+        if labelled.label_field in row and (label is None or not str(label).strip()):
+            raise ValueError(f"{path}, row {number}: the field {labelled.label_field} is empty: name the text's class, or leave the row out")
         if label is None or not any(row.get(name) is not None for name in labelled.text_fields):
             raise ValueError(f"{path}, row {number} has no {labelled.label_field} or no {' or '.join(labelled.text_fields)}; "
                              f"it has {', '.join(str(key) for key in row)}")

@@ -57,6 +57,10 @@ def test_a_file_of_ones_own(tmp_path):
     assert sorted(load_task(str(csv)).train.texts + load_task(str(csv)).valid.texts + load_task(str(csv)).test.texts) == sorted(truth)
 
 
+def test_the_number_zero_is_a_class(tmp_path):
+    assert load_task(write(tmp_path / "mine.jsonl", [{**row, "label": int(row["label"] == "가")} for row in ROWS])).class_names == ("0", "1")
+
+
 def test_a_cap_is_on_the_training_texts_and_the_others_get_a_quarter(tmp_path):
     task = load_task(write(tmp_path / "mine.jsonl", ROWS), max_examples=16)
     assert (len(task.train), len(task.valid), len(task.test)) == (16, 4, 4)
@@ -92,6 +96,9 @@ def test_the_sets_files_are_read_as_they_are(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("rows", "message"), [
     ([{"text": "글"}], "row 1 has no label"), ([{"label": "가"}], "no label or no text"),
+    ([*ROWS[:20], {"text": "이름 없음", "label": " "}], "row 21: the field label is empty"),
+    ([{"text": f"글 {n}", "label": ""} for n in range(20)], "row 1: the field label is empty: name the text's class"),
+    ([{"text": "글", "label": None}], "row 1: the field label is empty"),
     ([{"text": f"글 {n}", "label": "가"} for n in range(20)], "one class only, '가'"),
     ([{"text": "글", "label": "가"}, {"text": "말", "label": "나"}], "no texts in its test part"),
     ([*ROWS, {"text": "혼자", "label": "다"}][-12:], "no training text of class"),
