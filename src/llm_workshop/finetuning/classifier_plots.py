@@ -14,12 +14,12 @@ from llm_workshop.report.plots import COLORS, FAINT, heat_map, new_figure
 from scratch_llm.finetuning.metrics import reliability
 
 
-def lengths_plot(lengths: np.ndarray, shares: Mapping[str, float]) -> Figure:
-    """Lengths of the texts in tokens; padding's share of the computed tokens by strategy."""
+def lengths_plot(lengths: np.ndarray, shares: Mapping[str, float], n_cut: int = 0) -> Figure:
+    """Lengths of the texts in tokens, ``n_cut`` of which were cut to the longest; padding's share of the computed tokens by strategy."""
     figure, (left, right) = new_figure(1, 2, width=4.6, height=2.8)
     left.hist(lengths, bins=min(40, int(lengths.max() - lengths.min()) + 1), color=COLORS[0])
     left.set_title("글의 길이")
-    left.set_xlabel(f"토큰 (가장 긴 글 {lengths.max()})")
+    left.set_xlabel(f"토큰 (자른 길이 {lengths.max()}, 잘린 글 {n_cut:,}개)" if n_cut else f"토큰 (가장 긴 글 {lengths.max()})")
     left.set_ylabel("글")
     for place, share in enumerate(shares.values()):
         right.barh(place, share, height=0.6, color=COLORS[2] if share == min(shares.values()) else COLORS[0])
@@ -81,9 +81,10 @@ def learning_plot(records: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[
     figure, (left, right) = new_figure(1, 2, width=4.6, height=3.0)
     steps, losses = [r["step"] for r in records], [r["loss"] for r in records]
     width = max(1, len(losses) // 25)
+    if width > 1:
+        left.plot(steps, losses, color=COLORS[0], alpha=0.22, linewidth=1)
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-    left.plot(steps, losses, color=COLORS[0], alpha=0.22, linewidth=1)
-    left.plot(steps[width - 1 :], smooth, color=COLORS[0], label="학습 (이동 평균)")
+    left.plot(steps[width - 1 :], smooth, color=COLORS[0], label=f"학습 ({width}스텝 평균)" if width > 1 else "학습 (스텝마다)")
     held_out = [(r["step"], r["valid_loss"]) for r in records if "valid_loss" in r]
     left.plot(*zip(*held_out), color=COLORS[1], marker="o", markersize=3.5, label="검증")
     left.set_title("손실 (nat/글)")
@@ -117,12 +118,13 @@ def reliability_plot(probabilities: Mapping[str, np.ndarray], labels: np.ndarray
     for number, (axes, (name, values)) in enumerate(zip(np.atleast_1d(panels), probabilities.items())):
         _reliability(axes, reliability(values, labels), COLORS[number])
         axes.set_title(f"{name} (ECE {errors[name]:.3f})")
+    np.atleast_1d(panels)[0].set_ylabel("정확도 (선), 글의 비율 (막대)")
     return figure
 
 
 def _reliability(axes: Axes, bins: list[tuple[float, float, int]], color: str) -> None:
     confidence, right, counts = zip(*bins)
-    axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
+    axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2, label="정확도 = 확신")
     axes.bar(confidence, np.asarray(counts) / sum(counts), width=0.06, color=color, alpha=0.22, label="글의 비율")
     axes.plot(confidence, right, color=color, marker="o", markersize=5, label="정확도")
     axes.set_xlim(0, 1.02)
