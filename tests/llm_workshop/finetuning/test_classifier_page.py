@@ -92,6 +92,8 @@ def test_in_a_browser(page):
             tab.locator("#classify").click()
             tab.locator("#weights .word").first.wait_for(timeout=30_000)
             assert "긍정" in tab.locator("#answer").inner_text() and tab.locator("#weights .word").count() == 3
+            good = tab.locator("#weights .word", has_text="좋은")
+            assert good.evaluate("word => getComputedStyle(word).backgroundColor") == "rgba(48, 86, 211, 0.55)"
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing runs out of a narrow screen"
             browser.close()
     finally:
