@@ -37,6 +37,7 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"(?<=\d: )the loss (\S+) is (\S+) deviations above the median (\S+) of the last (\d+) steps",
      r"손실 \1이 최근 \4스텝의 중앙값 \3보다 편차의 \2배나 높음"),
     (r"^range test (\d+)/(\d+)", r"학습률 시험 \1/\2"),
+    (r"(?<=\d: )accuracy (\S+) of (\S+) validation texts$", r"검증 글 \2개의 정확도 \1"),
     (r"^resuming after step (\d+)$", r"스텝 \1까지 배운 데서 이어 갑니다"),
     (r"^model: (\S+), (\S+) parameters, on (\S+)$", r"모델: \1, 파라미터 \2개, 장치 \3"),
     (r"^interrupted: step (\d+) is saved in (.*); start again to go on from there$", r"멈춤: 스텝 \1까지 \2에 저장했습니다. 다시 실행하면 이어 갑니다"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import shutil
 import time
@@ -16,7 +17,14 @@ from llm_workshop.artifacts import Artifacts
 from llm_workshop.finetuning.classifying import ClassifierRun, classify_texts, train_classifier
 from llm_workshop.finetuning.tasks import SETS, Examples, Task, load_task
 from llm_workshop.settings import Settings, settings_digest
-from scratch_llm.finetuning import Classifier, SavedClassifier, load_classifier, save_classifier, train_only
+from scratch_llm.finetuning import (
+    Classifier,
+    SavedClassifier,
+    layer_choices,
+    load_classifier,
+    save_classifier,
+    train_only,
+)
 from scratch_llm.finetuning.metrics import class_weights
 from scratch_llm.io import atomic_write
 from scratch_llm.models import build_model, load_model
@@ -34,6 +42,24 @@ def task_of(settings: Settings) -> Task:
     """The task that the settings name: ``finetune.task``, else the first of DATA that is one, else the sample's reviews."""
     name = settings.finetune.task or next((name for name in settings.data if name in SETS), "reviews")
     return load_task(name, max_examples=settings.finetune.examples, seed=settings.seed)
+
+
+def check_layers(artifacts: Artifacts) -> None:
+    """``ValueError`` where the base model has no such ``finetune.layers``: before hours of work, not after them."""
+    layers, n_blocks = artifacts.settings.finetune.layers, load_model(artifacts.require("base-model")).config.n_layers
+    words = ("head", "all", "lora", *(f"last-{number}" for number in range(1, n_blocks + 1)))
+    if layers not in words:
+        close = difflib.get_close_matches(layers, words, n=1)
+        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        raise ValueError(f"finetune.layers is '{layers}'{hint}, but the base model has {n_blocks} blocks: choose {layer_choices(n_blocks)} or lora")
+
+
+def replaced_task(artifacts: Artifacts, task: Task) -> str | None:
+    """The task of the run's classifier where it is another one: building that of ``task`` replaces it."""
+    if not (artifacts.path("classifier") / "manifest.json").is_file():
+        return None
+    there = artifacts.read_manifest("classifier")["metrics"].get("task")
+    return None if there == task.name else there
 
 
 def make_classifier(artifacts: Artifacts, task: Task, layers: str, *, pretrained: bool = True, balanced: bool | None = None) -> Classifier:
@@ -70,6 +96,7 @@ def build_classifier(artifacts: Artifacts, task: Task, force: bool | None = None
             "seed": settings.seed}
     if artifacts.skip_if_current("classifier", used, _INPUTS, force=force):
         return artifacts.path("classifier")
+    check_layers(artifacts)
     classifier = make_classifier(artifacts, task, finetune.layers)
     with artifacts.write_stage("classifier", used, _INPUTS) as stage:
         work = artifacts.work("classifier", used, _INPUTS)

@@ -151,6 +151,11 @@ class Classifier(nn.Module):
                 raise ValueError(f"class {wrong[0]} is not one of 0..{self.n_classes - 1}")
 
 
+def layer_choices(n_blocks: int) -> str:
+    """What ``train_only`` can train in a model of so many blocks, in words, without adapters."""
+    return f"head, last-1{f' to last-{n_blocks}' if n_blocks > 1 else ''}, all"
+
+
 def train_only(classifier: Classifier, layers: str) -> int:
     """Freeze all but the head and ``layers``; returns the number of weights that learn.
 
@@ -180,7 +185,7 @@ def train_only(classifier: Classifier, layers: str) -> int:
         for module in (*inner.blocks[-int(layers[5:]):], inner.final_norm):
             module.requires_grad_(True)
     else:
-        raise ValueError(f"cannot train {layers!r}: choose head, last-1 to last-{len(inner.blocks)}, all or adapters")
+        raise ValueError(f"cannot train {layers!r}: choose {layer_choices(len(inner.blocks))}, or adapters (injected before)")
     if layers == "all" and getattr(inner, "lm_head", None) is not None:
         inner.lm_head.requires_grad_(False)  # the loss does not depend on it
     classifier.head.requires_grad_(True)

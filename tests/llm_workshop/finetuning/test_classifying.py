@@ -16,13 +16,16 @@ from llm_workshop.finetuning.classifying import (
 )
 from llm_workshop.finetuning.stage import (
     build_classifier,
+    check_layers,
     class_probabilities,
     make_classifier,
     open_classifier,
+    replaced_task,
     run_trial,
     task_of,
 )
 from llm_workshop.finetuning.tasks import Examples, Task
+from llm_workshop.progress import korean_line
 from llm_workshop.settings import load_settings
 from scratch_llm.finetuning import Classifier, train_only
 from scratch_llm.models import LlamaConfig, build_model
@@ -61,6 +64,8 @@ def test_it_learns_and_is_measured(tokenizer, tmp_path):
     logits = classify_texts(classifier, tokenizer, TASK.test.texts, precision="float32")
     assert evaluate_logits(logits, TASK.test.labels, run.temperature) == run.test
     assert any("validation texts" in line for line in lines)
+    assert korean_line("  step 8: accuracy 55.0% of 40 validation texts") == "  스텝 8: 검증 글 40개의 정확도 55.0%"
+    assert all(korean_line(line).startswith("  스텝 ") for line in lines if "validation texts" in line)
 
 
 def test_texts_begin_as_documents_do_and_hold_no_special_tokens(tokenizer):
@@ -107,6 +112,7 @@ def artifacts(tokenizer, tmp_path):
 
 
 def test_the_stage_is_built_once_and_opened_again(artifacts, capsys):
+    assert replaced_task(artifacts, TASK) is None
     folder = build_classifier(artifacts, TASK, log=lambda line: None)
     facts = artifacts.read_manifest("classifier")["metrics"]
     saved, tokenizer = open_classifier(artifacts)
@@ -119,6 +125,7 @@ def test_the_stage_is_built_once_and_opened_again(artifacts, capsys):
     build_classifier(artifacts, TASK, log=lambda line: None)
     assert "up to date" in capsys.readouterr().out and (folder / "head.safetensors").read_bytes() == before
     other = Task(**{**TASK.__dict__, "train": examples(64, 5)})
+    assert replaced_task(artifacts, other) is None and replaced_task(artifacts, Task(**{**TASK.__dict__, "name": "sms"})) == "words"
     build_classifier(artifacts, other, log=lambda line: None)
     assert (folder / "head.safetensors").read_bytes() != before, "other texts make another classifier"
 
@@ -135,6 +142,16 @@ def test_an_interrupted_training_goes_on(artifacts):
     build_classifier(artifacts, TASK, log=lines.append)
     assert any("resuming after step" in line for line in lines)
     assert not list(artifacts.root.glob(".work/classifier-*"))
+
+
+@pytest.mark.parametrize(("layers", "hint"), [("lsat-1", r" \(did you mean 'last-1'\?\)"), ("last-2", ".*"), ("adapters", "")])
+def test_layers_that_the_model_does_not_have_are_named_with_all_choices(artifacts, layers, hint, monkeypatch):
+    monkeypatch.setattr("llm_workshop.finetuning.stage.make_classifier", None)  # said before anything is made
+    changed = artifacts.settings.finetune.model_copy(update={"layers": layers})
+    wrong = Artifacts(artifacts.settings.model_copy(update={"finetune": changed}), artifacts.root.parent)
+    for call in (lambda: check_layers(wrong), lambda: build_classifier(wrong, TASK, log=lambda line: None)):
+        with pytest.raises(ValueError, match=f"finetune.layers is '{layers}'{hint}, but the base model has 1 blocks: choose head, last-1, all or lora"):
+            call()
 
 
 def test_lora_is_trained_with_the_head_and_saved_as_plain_weights(artifacts):
