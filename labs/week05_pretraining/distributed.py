@@ -36,10 +36,12 @@ from llm_workshop.distributed.costs import ZERO_STAGES, held_bytes, sent_bytes
 from llm_workshop.distributed.plots import cost_plot, equality_plot, loss_differences, zero_plot
 from llm_workshop.distributed.trial import (
     METHODS,
+    check_settings,
     lab_config,
     lab_device,
     n_processes,
     run_trials,
+    stage_of,
     start,
     used_settings,
 )
@@ -47,6 +49,7 @@ from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.pretrain import model_config, training_windows
 from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
+from llm_workshop.report.columns import print_table
 from llm_workshop.report.plots import read_metrics, series
 from llm_workshop.settings import settings_from_command_line
 from scratch_llm.data import IGNORE
@@ -59,6 +62,7 @@ from scratch_llm.training.launch import LaunchError
 settings = settings_from_command_line(uses=("corpus", "tokenizer", "model", "pretrain.batch_size", "pretrain.learning_rate", "distributed"))
 artifacts = Artifacts(settings)
 report = Report(artifacts, "week05-distributed", "5주차: 여러 프로세스로 함께 학습하기")
+check_settings(settings)
 together = n_processes(settings)
 
 # %% [markdown]
@@ -96,10 +100,10 @@ weighted = sum(count / sum(counts) * part for count, part in zip(counts, parts))
 plain = sum(parts) / together
 errors = {name: float((g - whole).norm() / whole.norm()) for name, g in (("정답 수로 가중", weighted), ("그냥 평균", plain))}
 print(f"몫마다 정답이 있는 토큰: {counts}")
-for name, error in errors.items():
-    print(f"  {name:10} 배치 전체의 기울기와의 상대 차이 {error:.2e}")
+rows = [{"합치는 법": name, "배치 전체의 기울기와의 상대 차이": f"{error:.1e}"} for name, error in errors.items()]
+print_table(rows)
 report.text(f"배치를 {together}몫으로 나누었습니다. 몫마다 정답이 있는 토큰은 {', '.join(map(str, counts))}개입니다.")
-report.table([{"합치는 법": name, "배치 전체의 기울기와의 상대 차이": f"{error:.1e}"} for name, error in errors.items()])
+report.table(rows)
 
 # %% [markdown]
 # ## 2. all-reduce 스무 줄
@@ -140,14 +144,13 @@ report.text("기울기를 합치는 코드입니다. 보낸 바이트를 돌려�
 # %%
 report.section("3. 네 가지로 학습하기")
 results = run_trials(artifacts)
-metrics = {method: artifacts.path(f"distributed-{method}") / "metrics.jsonl" for method in METHODS}
+metrics = {method: artifacts.path(stage_of(method)) / "metrics.jsonl" for method in METHODS}
 TOLERANCE = 1e-6
 differences = loss_differences(metrics)
 print("\n한 프로세스의 손실과 가장 크게 다른 스텝의 상대 차이")
-for method, values in differences.items():
-    print(f"  {METHODS[method][0]:20} {max(values):.1e}")
+print_table([{"방법": METHODS[method][0], "상대 차이": f"{max(values):.1e}"} for method, values in differences.items()])
 report.text(
-    f"파라미터 {results['alone']['parameters']:,}개인 {settings.model.architecture}을 {settings.distributed.steps}스텝, 배치 "
+    f"파라미터 {results['alone']['parameters']:,}개인 모델({settings.model.architecture})을 {settings.distributed.steps}스텝, 배치 "
     f"{settings.pretrain.batch_size}로 학습했습니다. 둘 이상일 때는 {together}개 프로세스입니다."
 )
 report.table(
@@ -192,8 +195,12 @@ for method, result in results.items():
         "gloo라면 (MiB)": round(sent_bytes(count, n, method, gloo=True) / 2**20, 2),
         "토큰/초": round(result["tokens_per_second"]),
     })  # fmt: skip
-for row in rows:
-    print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+SHORT = {
+    "방법": "방법", "프로세스 하나의 메모리 (MiB)": "메모리", "식으로 (MiB)": "식으로", "스텝마다 오간 양 (MiB)": "오간 양",
+    "교과서대로라면 (MiB)": "교과서", "gloo라면 (MiB)": "gloo라면", "토큰/초": "토큰/초",
+}  # fmt: skip
+print("메모리는 프로세스 하나가 가진 것, 오간 양은 한 스텝에 모두가 보낸 것 (MiB)")
+print_table([{SHORT[name]: value for name, value in row.items()} for row in rows])
 report.text(
     "메모리는 가중치, 기울기, 옵티마이저 상태의 바이트를 센 것이고, 오간 양은 루프백 장치의 계수기로 쟀습니다(TCP 머리말과 다른 프로그램의 것도 들어갑니다). "
     "FSDP2가 교과서의 1.5배가 아니라 2배를 보내는 것은 CPU의 통신 라이브러리 gloo 탓입니다. gloo는 reduce-scatter를 all-reduce로 하고 제 몫만 남깁니다."
@@ -202,8 +209,7 @@ report.table(rows)
 report.figure(cost_plot(results), "cost", "프로세스 하나의 메모리, 한 스텝의 통신량, 속도")
 seven_billion = 7_000_000_000
 print("\n파라미터 70억 개, 장치 8개에서 하나가 가진 것 (활성값 빼고)")
-for stage, title in ZERO_STAGES.items():
-    print(f"  {title:24} {held_bytes(seven_billion, 8, stage) / 2**30:6.1f} GiB")
+print_table([{"단계": title, "GiB": round(held_bytes(seven_billion, 8, stage) / 2**30, 1)} for stage, title in ZERO_STAGES.items()])
 report.figure(zero_plot(seven_billion, (1, 2, 4, 8, 16, 32, 64), "파라미터 70억 개를 학습할 때"), "zero", "ZeRO의 단계마다 장치 하나가 갖는 메모리 (float32, 활성값 빼고)")
 
 # %% [markdown]
@@ -246,6 +252,7 @@ report.save()
 # ## 스스로 해 보기
 #
 # - `make week5-distributed ARGS="distributed.processes=4"`: 넷이면 메모리와 통신량이 식대로 변하나요?
-# - `.venv/bin/workshop pretrain --scale smoke distributed.processes=2 distributed.strategy=fsdp`: 본 학습을 둘이서 합니다. `Ctrl-C`로 멈추고 `distributed.processes=1`로 이어 보세요.
-# - `.venv/bin/torchrun --nproc-per-node 2 -m llm_workshop.cli pretrain --scale smoke`: 같은 일을 PyTorch의 torchrun으로 합니다. 여러 컴퓨터에 걸칠 때는 이쪽입니다.
+# - 아래 두 명령은 `make shell`로 연 창에서 칩니다(컨테이너를 쓰지 않는다면 `.venv/bin/workshop`, `.venv/bin/torchrun`이라고 쳐도 됩니다).
+# - `workshop pretrain --scale smoke distributed.processes=2 distributed.strategy=fsdp`: 본 학습을 둘이서 합니다. `Ctrl-C`로 멈추고 `distributed.processes=1`로 이어 보세요.
+# - `torchrun --nproc-per-node 2 -m llm_workshop.cli pretrain --scale smoke`: 같은 일을 PyTorch의 torchrun으로 합니다. 여러 컴퓨터에 걸칠 때는 이쪽입니다.
 # - `ring_all_reduce`에서 `isend`를 `send`로 바꾸면 어떻게 될까요? 시간 제한이 없다면 언제까지 기다릴까요?

@@ -22,6 +22,7 @@
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
 from llm_workshop.report import Report
+from llm_workshop.report.columns import print_table
 from llm_workshop.scaling.ladder import choose_rungs
 from llm_workshop.scaling.ladder_run import climb, device_type
 from llm_workshop.scaling.plots import difference_plot, ladder_plot
@@ -86,9 +87,10 @@ rows, left_out = climb(artifacts)
 
 # %%
 report.section("3. 손실은 그대로인가")
-for row in rows:
-    verdict = "같음" if row["equal"] else "다름!"
-    print(f"  {row['title']:24} 차이 {row['difference']:.1e}  허용 {row['allowed']:.1e}  {verdict}")
+print_table([
+    {"계단": row["title"], "차이 (내트)": f"{row['difference']:.1e}", "허용": f"{row['allowed']:.1e}", "판정": "같음" if row["equal"] else "다름!"}
+    for row in rows
+])  # fmt: skip
 report.table([
     {"계단": row["title"], "첫 손실": f"{row['losses'][0]:.5f}", "마지막 손실": f"{row['losses'][-1]:.5f}", "차이": f"{row['difference']:.1e}",
      "허용": f"{row['allowed']:.1e}", "판정": "같음" if row["equal"] else "다름"}
@@ -113,8 +115,7 @@ table = [
      "MFU": f"{row['tokens_per_second'] * row['flops_per_token'] / peak:.0%}"}
     for row in rows
 ]  # fmt: skip
-for row in table:
-    print(f"  {row['계단']:24} {row['배운 토큰/초']:8,} 토큰/초  {row['처음의']:>7}  {row['최대 메모리 (MiB)']:6,} MiB  MFU {row['MFU']}")
+print_table(table)
 report.text(
     f"파라미터 {rows[0]['parameters']:,}개, 한 스텝에 {speed.batch_size}줄 × {settings.model.context_length}자리, 장치 {device}. "
     f"행렬 곱 최고 속도는 {str(dtype).removeprefix('torch.')}에서 {peak / 1e9:,.0f} GFLOP/s를 재었습니다."

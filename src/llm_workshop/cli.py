@@ -49,7 +49,9 @@ def pretrain(settings: Settings, options: argparse.Namespace) -> int:
 
     if settings.distributed.processes > 1 and "RANK" not in os.environ:
         from scratch_llm.training.launch import launch
+        from scratch_llm.training.ranks import check_shares
 
+        check_shares(settings.pretrain.batch_size, settings.distributed.processes)
         changed = [note.split("  (", 1)[0] for note in settings.notes if note.endswith("(set by you)")]
         launch([sys.executable, "-m", "llm_workshop.cli", "pretrain", "--scale", settings.scale, "--data", ",".join(settings.data),
                 "--seed", str(settings.seed), *changed], settings.distributed.processes, variables={"PYTHONUNBUFFERED": "1"})

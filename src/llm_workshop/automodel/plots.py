@@ -60,7 +60,7 @@ def cuts_plot(n_processes: int) -> Figure:
     axes.set_xlim(-0.4, 10.6)
     axes.set_ylim(-1.15, 3.6)
     heights = [2.6 / n_processes] * n_processes
-    places = (("x", 0.0, 0.55, 1), ("W₁", 1.5, 1.5, n_processes), ("h", 3.9, 0.55, n_processes), ("W₂", 5.4, 1.9, -n_processes), ("y", 9.2, 0.55, 1))
+    places = (("x", 0.0, 0.55, 1), ("$W_1$", 1.5, 1.5, n_processes), ("h", 3.9, 0.55, n_processes), ("$W_2$", 5.4, 1.9, -n_processes), ("y", 9.2, 0.55, 1))
     for name, left, width, pieces in places:
         for rank in range(abs(pieces)):
             if pieces > 1:

@@ -34,7 +34,7 @@ from scratch_llm.training import TrainingConfig, build_optimizer, train
 from scratch_llm.training.distributed import join_ranks
 from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.launch import launch
-from scratch_llm.training.ranks import ALONE, Ranks
+from scratch_llm.training.ranks import ALONE, Ranks, check_shares
 
 #: method: its name in tables and plots, its processes (None: as many as the settings say)
 METHODS = {"alone": ("한 프로세스", 1), "hand": ("손으로 쓴 all-reduce", None), "ddp": ("DDP", None), "fsdp": ("FSDP2", None)}
@@ -45,6 +45,16 @@ _MEASURED_STEPS = 5
 def n_processes(settings: Settings) -> int:
     """How many train together in the lab: the setting, but at least two."""
     return max(2, settings.distributed.processes)
+
+
+def check_settings(settings: Settings) -> None:
+    """ValueError where the batch cannot be shared among the lab's processes."""
+    check_shares(settings.pretrain.batch_size, n_processes(settings))
+
+
+def stage_of(method: str) -> str:
+    """Where a trial's figures lie: not among the products of the run."""
+    return f".work/distributed-{method}"
 
 
 def used_settings(settings: Settings) -> dict[str, Any]:
@@ -69,20 +79,23 @@ def lab_config(settings: Settings) -> TrainingConfig:
 def run_trials(artifacts: Artifacts) -> dict[str, dict[str, Any]]:
     """Train and measure every method that is not done yet; what each found, by method.
 
-    Each is a stage of its own (``distributed-<method>``), with its metrics.jsonl.
+    Each is a stage of its own (``stage_of``), with its metrics.jsonl.
+
+    Raises ValueError where the batch cannot be shared out, before anything is trained.
     """
+    check_settings(artifacts.settings)
     results = {}
     for number, (method, (title, processes)) in enumerate(METHODS.items(), 1):
-        stage = f"distributed-{method}"
+        stage = stage_of(method)
         print(f"\n[{number}/{len(METHODS)}] {title}", flush=True)
         used = used_settings(artifacts.settings)
         if not artifacts.skip_if_current(stage, used, _INPUTS):
             with artifacts.write_stage(stage, used, _INPUTS) as writer:
-                work = artifacts.work(stage, used, _INPUTS)
+                work = artifacts.work(f"distributed-{method}", used, _INPUTS)
                 start(method, work, artifacts.settings, processes or n_processes(artifacts.settings))
                 writer.metrics.update(json.loads((work / "found.json").read_text(encoding="utf-8")))
                 shutil.copy2(work / "metrics.jsonl", writer.folder)
-            artifacts.clear_work(stage)
+            artifacts.clear_work(f"distributed-{method}")
         results[method] = artifacts.read_manifest(stage)["metrics"]
     return results
 

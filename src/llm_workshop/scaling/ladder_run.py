@@ -76,7 +76,8 @@ def run_rung(artifacts: Artifacts, name: str, method: Method, measured: set[str]
 
 
 def stage_of(name: str) -> str:
-    return f"speed-{name}"
+    """Where a rung's figures lie: not among the products of the run."""
+    return f".work/speed-{name}"
 
 
 def used_settings(settings: Settings, method: Method) -> dict[str, Any]:

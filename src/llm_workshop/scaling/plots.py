@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from llm_workshop.report.plots import COLORS, FAINT, INK, new_figure
 from llm_workshop.scaling.law import FittedLaw, Valley
@@ -114,11 +114,16 @@ def difference_plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """How far each rung's losses are from the written-out step's, and how far they may be."""
     figure, axes = new_figure(width=7.4, height=0.9 + 0.32 * len(rows))
     places = np.arange(len(rows))[::-1]
-    smallest = 1e-8
-    axes.plot([max(smallest, row["difference"]) for row in rows], places, "o", color=COLORS[0], label="잰 차이")
+    # A difference of nothing has no place on a logarithmic axis: it stands a decade left of all others, and is named there.
+    differences = [row["difference"] for row in rows]
+    nothing = 10.0 ** (math.floor(math.log10(min([1e-7, *filter(None, differences)]))) - 1)
+    axes.plot([difference or nothing for difference in differences], places, "o", color=COLORS[0], label="잰 차이")
     axes.plot([row["allowed"] for row in rows], places, "|", color=COLORS[1], markersize=14, markeredgewidth=2.4, label="허용")
-    _plain_log(axes)
-    axes.set_xlim(smallest / 2, 2 * max(max(row["allowed"], row["difference"]) for row in rows))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}" if value > 1.5 * nothing else "차이\n없음"))
+    axes.set_xlim(nothing / 2, 2 * max(max(row["allowed"], row["difference"]) for row in rows))
     axes.set_yticks(places, [row["title"] for row in rows])
     _name(axes, "손실은 그대로인가", "처음 쓴 그대로와의 가장 큰 손실 차이 (내트)", "")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -105,6 +105,6 @@ def _why(processes: Sequence[subprocess.Popen], errors: Sequence[Path]) -> str:
     if len(text.splitlines()) > 1:
         sys.stderr.write(text + "\n")
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed (exit code {code})"
-    reason = f": {_RANK.sub('', text.splitlines()[-1])}" if text and code > 0 else ""
+    reason = f": {_RANK.sub('', text.splitlines()[-1]).removeprefix('error: ')}" if text and code > 0 else ""
     others = "" if len(processes) == 1 else "; the others were stopped"
     return f"process {guilty} of {len(processes)} {how}{others}{reason}"

@@ -35,9 +35,7 @@ class Ranks:
 
     def check(self, config: TrainingConfig) -> None:
         """ValueError where the work cannot be shared out."""
-        if config.batch_size % self.size:
-            raise ValueError(f"batch_size {config.batch_size} cannot be shared among {self.size} processes; choose a "
-                             f"multiple of {self.size}, or another number of processes")
+        check_shares(config.batch_size, self.size)
 
     # -- the model ------------------------------------------------------------------------------------
 
@@ -117,6 +115,13 @@ class Ranks:
     def watching(self, checkpoints: Path) -> AbstractContextManager:
         """Around the steps: where another rank is lost, an error says so in one line."""
         return contextlib.nullcontext()
+
+
+def check_shares(batch_size: int, n_processes: int) -> None:
+    """ValueError where a batch cannot be dealt out evenly; whoever starts the processes can ask before they run."""
+    if batch_size % n_processes:
+        raise ValueError(f"batch_size {batch_size} cannot be shared among {n_processes} processes; choose a "
+                         f"multiple of {n_processes}, or another number of processes")
 
 
 ALONE = Ranks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import torch
 
 from llm_workshop import cli
 from llm_workshop.artifacts import Artifacts
+from llm_workshop.distributed import trial
 from llm_workshop.distributed.costs import ZERO_STAGES, held_bytes, sent_bytes
 from llm_workshop.distributed.plots import cost_plot, equality_plot, loss_differences, zero_plot
 from llm_workshop.distributed.trial import lab_config, local_bytes, loopback_bytes, measure, n_processes
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.pretrain import model_config, training_windows
+from llm_workshop.pretraining.watch import find_runs
 from llm_workshop.settings import load_settings
 from scratch_llm.models import build_model
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -38,6 +41,7 @@ def test_the_command_trains_with_two_processes_what_one_trains(built, monkeypatc
     expected = built.read_manifest("base-model")["metrics"]
     monkeypatch.setenv("ARTIFACTS_DIR", str(built.root.parent))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FORCE", "0")  # --force sets it: no later test may find it
     arguments = ["pretrain", "--scale", "smoke", *TINY, "distributed.processes=2", "distributed.strategy=fsdp"]
     assert cli.main([*arguments, "--force"]) == 0
     output = capfd.readouterr().out
@@ -48,7 +52,7 @@ def test_the_command_trains_with_two_processes_what_one_trains(built, monkeypatc
     assert found["parameters"] == expected["parameters"]
     assert [path.name for path in built.root.iterdir() if path.name.startswith(".base-model")] == []
 
-    monkeypatch.delenv("FORCE")
+    os.environ.pop("FORCE")
     assert cli.main(arguments) == 0  # how many train it is no part of what the model is
     assert capfd.readouterr().out.count("base-model: up to date") == 1
     model = build_model(model_config(built.settings, ByteLevelBPE.load(built.path("tokenizer"))))
@@ -58,9 +62,36 @@ def test_the_command_trains_with_two_processes_what_one_trains(built, monkeypatc
 def test_a_batch_that_does_not_divide_is_told_in_one_line(built, monkeypatch, capfd):
     monkeypatch.setenv("ARTIFACTS_DIR", str(built.root.parent))
     assert cli.main(["pretrain", "--scale", "smoke", *TINY, "distributed.processes=3", "pretrain.weight_decay=0.2"]) == 1
-    line = capfd.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: process ") and line.endswith(
-        "error: batch_size 4 cannot be shared among 3 processes; choose a multiple of 3, or another number of processes")
+    told = capfd.readouterr()
+    assert told.err.strip().splitlines() == [
+        "error: batch_size 4 cannot be shared among 3 processes; choose a multiple of 3, or another number of processes"]
+    assert "model:" not in told.out, "nothing was started"
+
+
+def test_the_lab_refuses_such_a_batch_before_it_trains(built, monkeypatch):
+    settings = load_settings("smoke", overrides=(*TINY, "distributed.processes=3"))
+    monkeypatch.setattr(trial, "start", lambda *_, **__: pytest.fail("a trial was started"))
+    with pytest.raises(ValueError, match="batch_size 4 cannot be shared among 3 processes"):
+        trial.run_trials(Artifacts(settings, root=built.root.parent))
+
+
+def test_trials_are_done_once_and_lie_apart_from_the_products(built, monkeypatch):
+    started = []
+
+    def start(method, folder, settings, processes):
+        started.append((method, processes))
+        folder.mkdir(parents=True)
+        (folder / "found.json").write_text(json.dumps({"valid_loss": 5.0}), encoding="utf-8")
+        (folder / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+
+    monkeypatch.setattr(trial, "start", start)
+    before = {path.name for path in built.root.iterdir()}
+    expected = {method: {"valid_loss": 5.0} for method in trial.METHODS}
+    assert trial.run_trials(built) == expected == trial.run_trials(built)
+    assert started == [("alone", 1), ("hand", 2), ("ddp", 2), ("fsdp", 2)]
+    assert {path.name for path in built.root.iterdir()} - before <= {".work"}
+    assert all((built.path(trial.stage_of(method)) / "metrics.jsonl").is_file() for method in trial.METHODS)
+    assert [run.finished for run in find_runs(built.root) if run.name.startswith("distributed-")] == [True] * 4
 
 
 def test_measured_bytes_are_those_of_the_formula(built):

@@ -21,6 +21,7 @@ from llm_workshop.scaling.ladder import (
     padded_size,
     reference_of,
 )
+from llm_workshop.scaling.plots import difference_plot
 from scratch_llm.data import IGNORE, TokenFile, Windows
 from scratch_llm.models import GPT2Config, LlamaConfig
 from scratch_llm.training import TrainingConfig, train
@@ -141,6 +142,19 @@ def test_losses_that_are_no_numbers_are_not_equal():
         largest_difference([1.0], [1.0, 2.0])
 
 
+@pytest.mark.parametrize("smallest", [3e-7, 2e-9])
+def test_no_difference_is_named_in_the_plot(smallest):
+    values = ((0.0, 5e-5), (smallest, 5e-5), (1.2e-3, 2e-2))
+    axes = difference_plot([{"title": str(place), "difference": value, "allowed": allowed} for place, (value, allowed) in enumerate(values)]).axes[0]
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    labels = {tick: label.get_text() for tick, label in zip(axes.get_xticks(), axes.get_xticklabels()) if low <= tick <= high}
+    named = [tick for tick, label in labels.items() if label == "차이\n없음"]
+    drawn = list(axes.lines[0].get_xdata())
+    assert named == [pytest.approx(drawn[0])] and drawn[1:] == [smallest, 1.2e-3] and drawn[0] < smallest / 5
+    assert all(label == f"{tick:.0e}" for tick, label in labels.items() if tick not in named) and len(labels) > 4
+
+
 def test_which_rungs():
     on_cpu, left_out = choose_rungs((), "cpu")
     assert on_cpu[0].name == "naive" and "TF32 행렬 곱" in left_out and "pinned" not in [rung.name for rung in on_cpu]
@@ -167,6 +181,7 @@ def test_rungs_are_climbed_once(small, monkeypatch):
     assert rows[0]["vocab_size"] % 64, "a vocabulary that padding would change"
     monkeypatch.setattr(ladder_run, "run_in_child", lambda name, *_: pytest.fail(f"{name} was measured again"))
     assert ladder_run.climb(artifacts)[0] == rows
+    assert not list(artifacts.root.glob("speed-*")), "figures of rungs are no products of the run"
     other = small("speed.rungs=naive,loss", "speed.batch_size=4", "speed.small_batch=2", "speed.steps=3", "speed.compare_steps=2")
     with pytest.raises(pytest.fail.Exception, match="naive was measured again"):
         ladder_run.climb(other)

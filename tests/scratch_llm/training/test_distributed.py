@@ -190,8 +190,8 @@ def test_another_number_of_processes_goes_on(before, after, texts, alone, tmp_pa
 @pytest.mark.parametrize("strategy, how, timeout, message", [
     ("ddp", "kill", 60.0, "process 1 of 2 was killed (SIGKILL); the others were stopped"),
     ("fsdp", "kill", 60.0, "process 1 of 2 was killed (SIGKILL); the others were stopped"),
-    ("ddp", "fail", 60.0, "process 1 of 2 failed (exit code 1); the others were stopped: error: the token file is cut off at 17 bytes"),
-    ("fsdp", "hang", 4.0, "process 0 of 2 failed (exit code 1); the others were stopped: error: process 0 of 2 stops: another "
+    ("ddp", "fail", 60.0, "process 1 of 2 failed (exit code 1); the others were stopped: the token file is cut off at 17 bytes"),
+    ("fsdp", "hang", 4.0, "process 0 of 2 failed (exit code 1); the others were stopped: process 0 of 2 stops: another "
                           "process ended or does not answer ("),
 ], ids=["ddp-killed", "fsdp-killed", "ddp-fails", "fsdp-hangs"])  # fmt: skip
 def test_a_lost_process_ends_the_others_within_seconds(strategy, how, timeout, message, tmp_path):
