@@ -28,7 +28,7 @@ _STILL_AFTER = 90  # seconds without a new step until a run counts as stopped
 
 @dataclass(frozen=True)
 class WatchedRun:
-    """A run found on disk: its name, its folder, whether it is a finished stage."""
+    """A run found on disk: its name, its folder, whether it is finished (and has a manifest)."""
 
     name: str
     folder: Path
@@ -41,7 +41,8 @@ class WatchedRun:
 
 def find_runs(root: Path) -> list[WatchedRun]:
     """Runs under ``artifacts/<run>/``, those at work included, the latest first."""
-    runs = [WatchedRun(f"{path.parent.name} (.work)", path.parent, False) for path in root.glob(".work/**/metrics.jsonl")]
+    runs = [WatchedRun(f"{path.parent.name} (.work)", path.parent, (path.parent / "manifest.json").is_file())
+            for path in root.glob(".work/**/metrics.jsonl")]
     runs += [WatchedRun(path.parent.name, path.parent, True) for path in root.glob("*/metrics.jsonl")]
     return sorted(runs, key=lambda run: -run.changed)
 
