@@ -21,7 +21,14 @@
 # %%
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.finetuning.classifier_page import ClassifierPage, serve_classifier
-from llm_workshop.finetuning.stage import build_classifier, class_probabilities, open_classifier, task_of
+from llm_workshop.finetuning.stage import (
+    build_classifier,
+    class_probabilities,
+    open_classifier,
+    replaced_task,
+    task_of,
+)
+from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import COLORS, new_figure
 from llm_workshop.serving.serve import check_address
@@ -42,7 +49,10 @@ report = Report(artifacts, "week06-classifier-page", "6주차: 분류기가 보�
 # %%
 report.section("1. 분류기 열기")
 task = task_of(settings)
-build_classifier(artifacts, task, force=False)
+if earlier := replaced_task(artifacts, task):
+    print(f"주의: {artifacts.path('classifier')}에 있는 '{earlier}' 과제의 분류기는 '{task.name}' 과제의 것으로 바뀝니다. "
+          f'그 분류기를 보려면 ARGS="finetune.task={earlier}"')
+build_classifier(artifacts, task, force=False, log=print_korean)
 saved, tokenizer = open_classifier(artifacts)
 names = saved.class_names
 print(f"{task.title}: {', '.join(names)} (온도 {saved.temperature:.2f})")
@@ -94,7 +104,7 @@ changes = {"그대로": text, "앞의 반만": text[: len(text) // 2], "낱말�
            "상관없는 글": "내일은 전국에 비가 오겠습니다."}  # fmt: skip
 rows = [{"바꾼 것": name, **dict(zip(names, row))} for name, row in zip(changes, classify(list(changes.values())).tolist())]
 for row in rows:
-    print("  " + "  ".join(f"{value:.0%}" if isinstance(value, float) else f"{value}:" for value in row.values()))
+    print(f"  {row['바꾼 것']}:  " + "  ".join(f"{name} {row[name]:.0%}" for name in names))
 report.table(rows)
 report.save()
 

@@ -39,12 +39,15 @@ from llm_workshop.finetuning.classifier_plots import (
 from llm_workshop.finetuning.classifying import classify_texts, encode_texts, evaluate_logits, labelled_texts
 from llm_workshop.finetuning.stage import (
     build_classifier,
+    check_layers,
     class_probabilities,
     make_classifier,
     open_classifier,
+    replaced_task,
     run_trial,
     task_of,
 )
+from llm_workshop.progress import print_korean
 from llm_workshop.report import Report
 from llm_workshop.report.plots import read_metrics
 from llm_workshop.settings import settings_from_command_line
@@ -53,6 +56,7 @@ from scratch_llm.tokenizers import ByteLevelBPE
 
 settings = settings_from_command_line(uses=("finetune",))
 artifacts = Artifacts(settings)
+check_layers(artifacts)  # 설정이 틀렸으면 몇 분 뒤가 아니라 지금 알려 줍니다.
 finetune = settings.finetune
 report = Report(artifacts, "week06-finetune", "6주차: 글을 쓰던 모델을 분류기로")
 
@@ -70,6 +74,8 @@ report.section("1. 과제: 무엇을 가려내나")
 task = task_of(settings)
 names = task.class_names
 print(f"{task.title}: {', '.join(names)}")
+if earlier := replaced_task(artifacts, task):
+    print(f"  주의: {artifacts.path('classifier')}에 있는 '{earlier}' 과제의 분류기와 보고서는 이번 것('{task.name}')으로 바뀝니다.")
 rows = []
 for split, korean in (("train", "학습"), ("valid", "검증"), ("test", "테스트")):
     examples = task.split(split)
@@ -148,7 +154,7 @@ for padding, part in windows.items():
 lengths = windows["grouped"].lengths
 if windows["grouped"].n_cut:
     print(f"  {limit}토큰이 넘어 뒤를 자른 글: {windows['grouped'].n_cut:,}개")
-report.figure(lengths_plot(lengths, shares), "padding", "글의 길이와, 배치를 만드는 방법에 따른 패딩의 비율")
+report.figure(lengths_plot(lengths, shares, windows["grouped"].n_cut), "padding", "글의 길이와, 배치를 만드는 방법에 따른 패딩의 비율")
 
 # %% [markdown]
 # ## 5. 어디까지 배우게 할까
@@ -189,7 +195,7 @@ report.figure(layers_plot(trials, short_baseline["accuracy"]), "layers", "배우
 
 # %%
 report.section("6. 본 학습")
-build_classifier(artifacts, task)
+build_classifier(artifacts, task, log=print_korean)
 facts = artifacts.read_manifest("classifier")["metrics"]
 test = facts["test"]
 print(f"\n  가장 흔한 답   정확도 {common['accuracy']:6.1%}   매크로 F1 {common['macro_f1']:.3f}")
@@ -237,17 +243,26 @@ if wrong_texts:
 #
 # 고치는 가장 간단한 방법이 **온도 조절**입니다. 로짓을 수 하나 $T$로 나눕니다. $T$는 검증 글의 손실이 가장 작아지게 고릅니다.
 # 모든 로짓을 같은 수로 나누므로 **답은 바뀌지 않고** 확신만 바뀝니다 (Guo 외, 2017).
+#
+# $T$는 검증 글의 **손실**에 맞춘 수입니다. 처음 보는 테스트 글의 ECE까지 나아진다는 보장은 없고, 글이 적으면 나빠지기도 합니다.
+# 그래서 아래에서 전과 후를 함께 찍고, 나빠졌으면 나빠졌다고 적습니다.
 
 # %%
 report.section("8. 확신을 믿어도 되나")
 before, after = logits.softmax(1).numpy(), probabilities
 errors = {"보정 전": test["calibration_error"], "보정 뒤": test["calibrated_error"]}
 assert (before.argmax(1) == after.argmax(1)).all()
-print(f"온도 T = {saved.temperature:.2f} ({'지나치게 자신했습니다' if saved.temperature > 1 else '너무 조심스러웠습니다'})")
+print(f"온도 T = {saved.temperature:.2f} (검증 글에서는 {'지나치게 자신했습니다' if saved.temperature > 1 else '너무 조심스러웠습니다'})")
 print(f"  ECE   {errors['보정 전']:.3f} → {errors['보정 뒤']:.3f}")
 print(f"  손실  {test['loss']:.3f} → {test['calibrated_loss']:.3f}")
-report.text(f"온도 {saved.temperature:.2f}로 나누면 손실이 {test['loss']:.3f}에서 {test['calibrated_loss']:.3f}(으)로 바뀝니다.")
-report.figure(reliability_plot({"보정 전": before, "보정 뒤": after}, truth, errors), "reliability", "확신과 정확도. 점선에 붙어 있을수록 잘 보정된 것")
+report.text(f"온도 T = {saved.temperature:.2f}: 손실 {test['loss']:.3f} → {test['calibrated_loss']:.3f}, ECE {errors['보정 전']:.3f} → {errors['보정 뒤']:.3f}")
+if errors["보정 뒤"] > errors["보정 전"] or test["calibrated_loss"] > test["loss"]:
+    worse = [name for name, is_worse in (("ECE", errors["보정 뒤"] > errors["보정 전"]), ("손실", test["calibrated_loss"] > test["loss"])) if is_worse]
+    note = f"온도 조절로 오히려 나빠진 것: {', '.join(worse)}. T는 검증 글 {len(task.valid):,}개의 손실에 맞춘 것이라 테스트 글에는 맞지 않을 수 있습니다."
+    print("  " + note)
+    report.text(note)
+caption = "확신과 정확도. 꺾은선이 점선과 겹칠수록 잘 보정된 것이고, 점선보다 아래에 있으면 지나치게 자신하는 것, 위로 벗어나면 너무 조심스러운 것"
+report.figure(reliability_plot({"보정 전": before, "보정 뒤": after}, truth, errors), "reliability", caption)
 
 # %% [markdown]
 # ## 9. 라벨은 몇 개나 필요한가
@@ -275,6 +290,14 @@ for count in counts:
     for name, value in zip(curves, values):
         curves[name].append(value)
     print(f"  라벨 {count:6,}개   " + "   ".join(f"{name} {value:.1%}" for name, value in zip(curves, values)))
+gain = max(tuned - blank for tuned, blank in zip(curves["사전 학습 + 미세 조정"], curves["무작위 가중치에서"]))
+chance = 2 * (0.5 / len(task.test)) ** 0.5  # 정확도 둘의 차이가 이 안이면 우연일 수 있습니다.
+if gain < chance:
+    note = f"사전 학습으로 얻은 것은 가장 큰 데서 {gain:+.1%}p이고, 테스트 글 {len(task.test):,}개로는 ±{chance:.1%}p 안을 우연과 가리지 못합니다."
+    if settings.scale == "smoke":
+        note += " smoke의 모델은 몇 초 배운 것이라 사전 학습의 값어치가 드러나지 않습니다. laptop 규모에서 다시 보세요."
+    print("  " + note)
+    report.text(note)
 report.table([{"라벨": count, **{name: curves[name][i] for name in curves}} for i, count in enumerate(counts)])
 report.figure(labels_plot(counts, curves), "labels", "라벨의 수에 따른 테스트 정확도")
 
