@@ -51,7 +51,7 @@ def check_layers(artifacts: Artifacts) -> None:
     if layers not in words:
         close = difflib.get_close_matches(layers, words, n=1)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ValueError(f"finetune.layers is '{layers}'{hint}, but the base model has {n_blocks} blocks: choose {layer_choices(n_blocks)} or lora")
+        raise ValueError(f"finetune.layers is '{layers}'{hint}, but the base model has {n_blocks} block{'s' * (n_blocks > 1)}: choose {layer_choices(n_blocks)} or lora")
 
 
 def replaced_task(artifacts: Artifacts, task: Task) -> str | None:

@@ -150,7 +150,7 @@ def test_layers_that_the_model_does_not_have_are_named_with_all_choices(artifact
     changed = artifacts.settings.finetune.model_copy(update={"layers": layers})
     wrong = Artifacts(artifacts.settings.model_copy(update={"finetune": changed}), artifacts.root.parent)
     for call in (lambda: check_layers(wrong), lambda: build_classifier(wrong, TASK, log=lambda line: None)):
-        with pytest.raises(ValueError, match=f"finetune.layers is '{layers}'{hint}, but the base model has 1 blocks: choose head, last-1, all or lora"):
+        with pytest.raises(ValueError, match=f"finetune.layers is '{layers}'{hint}, but the base model has 1 block: choose head, last-1, all or lora"):
             call()
 
 
