@@ -27,6 +27,7 @@ import dataclasses
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.pipeline import build_corpus, build_tokenizer, build_tokens
 from llm_workshop.report import Report
+from llm_workshop.report.columns import print_table
 from llm_workshop.scaling.law import fit_valley, fit_with_band, power_of
 from llm_workshop.scaling.plots import halving_plot, isoflop_plot, law_plot, rates_plot
 from llm_workshop.scaling.search import draw, rung_sizes, successive_halving
@@ -98,8 +99,7 @@ rows = [
      "가중치 감쇠": trial.weight_decay, "워밍업": trial.warmup, "β₂": trial.beta2}
     for name, trial, loss in (("연속 반감", winner, winner_loss), ("무작위 탐색", at_random[best_random], random_losses[best_random]))
 ]  # fmt: skip
-for row in rows:
-    print(f"  {row['방법']:8} 손실 {row['검증 손실']:.4f}  " + "  ".join(f"{key} {value:g}" for key, value in row.items() if key not in ("방법", "검증 손실")))
+print_table(rows)
 report.text(
     f"너비 {search.width}의 모델에서 두 방법이 각각 약 {searched:,}토큰을 썼습니다. 연속 반감은 설정 {search.configurations}개를, "
     f"무작위 탐색은 {n_random}개를 보았습니다."
