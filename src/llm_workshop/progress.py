@@ -19,6 +19,12 @@ from rich.progress import (
 
 LOG_EVERY_SECONDS = 10.0
 
+
+def _back_to_a_step(match: re.Match) -> str:
+    step, first, last = match.groups()
+    return f". 스텝 {step}의 체크포인트로 되돌아가 배치 {first}번{'을' if first == last else f'부터 {last}번까지'} 건너뜁니다"
+
+
 # Lines of scratch_llm.training, as the labs show them; what stands here in no form stays as it is.
 _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"^( *)step( +\d+)(?=/|: )", r"\1스텝\2"),
@@ -32,7 +38,7 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"  \(averaged weights (\S+)\)$", r"  (평균 가중치 \1)"),
     (r" bits/byte(?=  \()", " 비트/바이트"),
     (r"; batch (\d+) is left out$", r". 배치 \1번을 건너뜁니다"),
-    (r"; back to step (\d+), batches (\d+) to (\d+) are left out$", r". 스텝 \1(으)로 되돌아가 배치 \2번부터 \3번까지 건너뜁니다"),
+    (r"; back to step (\d+), batches (\d+) to (\d+) are left out$", _back_to_a_step),
     (r"(?<=\d: )the loss is (\S+) and the gradient norm (\S+)(?=\. )", r"손실 \1, 기울기 \2"),
     (r"(?<=\d: )the loss (\S+) is (\S+) deviations above the median (\S+) of the last (\d+) steps",
      r"손실 \1이 최근 \4스텝의 중앙값 \3보다 편차의 \2배나 높음"),
