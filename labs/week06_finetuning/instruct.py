@@ -26,7 +26,7 @@ from collections import Counter
 import torch
 
 from llm_workshop.artifacts import Artifacts
-from llm_workshop.finetuning.answer_scores import TaskScore, kind_of
+from llm_workshop.finetuning.answer_scores import TaskScore, both_ends, kind_of
 from llm_workshop.finetuning.instruction_plots import answer_plot, layout_plot
 from llm_workshop.finetuning.judge import ModelJudge, RuleJudge, endpoint, mean_points
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
@@ -67,9 +67,9 @@ for task in data.tasks:
     asked = [example for example in data.valid if example.task == task]
     common, count = Counter(example.answer for example in asked).most_common(1)[0]
     rows.append({"과제": task, "갈래": KINDS[kind_of(asked)], "배울 것": len(mine), "물을 것": len(asked),
-                 "가장 흔한 답": common[:20], "그 비율": count / len(asked)})  # fmt: skip
+                 "가장 흔한 답": both_ends(common, 24), "그 비율": f"{count / len(asked):.1%}"})  # fmt: skip
     first = asked[0]
-    print_korean(f"[{task}] {' '.join(first.prompt[-1]['content'].split())[:110]} → {first.answer[:60]}")
+    print_korean(f"[{task}] {both_ends(first.prompt[-1]['content'], 120)} → {both_ends(first.answer, 60)}")
 report.table(rows)
 
 # %% [markdown]
@@ -110,7 +110,7 @@ n_learnt = sum(int(row.learn[1:].sum()) for row in train_rows)
 print_korean(f"train: {count}")
 print_korean(f"토큰 {n_tokens:,}개 가운데 배우는 것은 {n_learnt:,}개 ({n_learnt / n_tokens:.0%})")
 report.facts({"예": count.kept, "질문을 줄인 것": count.shortened, "뺀 것": sum(count.dropped.values()),
-              "토큰": n_tokens, "배우는 토큰의 비율": n_learnt / n_tokens})  # fmt: skip
+              "토큰": n_tokens, "배우는 토큰의 비율": f"{n_learnt / n_tokens:.1%}"})  # fmt: skip
 
 # %% [markdown]
 # ## 4. 묶어 담기
@@ -143,7 +143,7 @@ differences = {"번호를 준 것": (apart - alone).abs().max().item(), "그냥 
 print_korean(f"한 줄에 글 {last}개. 마지막 글의 로짓이 따로 계산한 것과 다른 정도(최댓값):")
 for name, value in differences.items():
     print_korean(f"  {name}: {value:.2g}")
-report.table([{"담는 법": layout, "글로 찬 자리": fill} for layout, fill in fills.items()])
+report.table([{"담는 법": layout, "글로 찬 자리": f"{fill:.1%}"} for layout, fill in fills.items()])
 report.facts({f"로짓의 차이, {name}": value for name, value in differences.items()})
 report.figure(layout_plot(fills, numbers[0].tolist()), "layouts", "왼쪽: 글로 찬 자리의 비율. 오른쪽: 이어 담은 한 줄에서 누가 누구를 보는가")
 
@@ -175,16 +175,17 @@ report.section("6. 채점: 전과 후")
 scores = {name: [TaskScore(**score) for score in part] for name, part in facts["tasks"].items()}
 table = []
 for before, after in zip(scores["before"], scores["after"]):
-    table.append({"과제": after.task, "갈래": KINDS[after.kind], "문항": after.n, "일치 (전)": before.exact, "일치 (후)": after.exact,
-                  "상수 답": after.constant, "chrF (전)": before.chrf, "chrF (후)": after.chrf, "ROUGE-L (후)": after.rouge_l,
-                  "스스로 끝냄": after.ended})  # fmt: skip
-    print_korean(f"{after.task:12} 일치 {before.exact:5.0%} → {after.exact:5.0%} (상수 {after.constant:4.0%}: {after.constant_answer[:24]}),"
-                 f" chrF {before.chrf:.2f} → {after.chrf:.2f}, 스스로 끝낸 답 {after.ended:.0%}")  # fmt: skip
+    shares = {"일치 (전)": before.exact, "일치 (후)": after.exact, "상수 답": after.constant, "chrF (전)": before.chrf, "chrF (후)": after.chrf,
+              "ROUGE-L (후)": after.rouge_l, "스스로 끝냄": after.ended}  # fmt: skip
+    table.append({"과제": after.task, "갈래": KINDS[after.kind], "문항": after.n, **{name: f"{share:.1%}" for name, share in shares.items()}})
+    print_korean(f"{after.task:12} 일치 {before.exact:5.0%} → {after.exact:5.0%} (상수 {after.constant:4.0%}: {both_ends(after.constant_answer, 28)}),"
+                 f" chrF {before.chrf:.1%} → {after.chrf:.1%}, 스스로 끝낸 답 {after.ended:.0%}")  # fmt: skip
 report.table(table)
 if facts["closed_questions"]:
     gain = facts["closed_exact"] - facts["closed_constant"]
+    questions = round(abs(gain) * facts["closed_questions"])
     summary = (f"정답이 정해진 {facts['closed_questions']:,}문항: 전 {facts['closed_exact_before']:.1%}, 후 {facts['closed_exact']:.1%}, "
-               f"상수 답 {facts['closed_constant']:.1%} ({100 * gain:+.1f}점)")  # fmt: skip
+               f"상수 답 {facts['closed_constant']:.1%} (후가 상수 답보다 {100 * gain:+.1f}%p, {questions:,}문항 차이)")  # fmt: skip
     print_korean(summary)
     report.text(summary)
 report.figure(answer_plot(scores["before"], scores["after"]), "scores", "정확히 일치한 비율(닫힌 과제)과 chrF(열린 과제), 배우기 전과 후")
@@ -218,15 +219,14 @@ else:
 # ## 8. 답을 읽기
 #
 # 숫자보다 먼저 답을 읽으세요. 틀린 답이 **어떻게** 틀렸는지가 다음에 할 일을 알려 줍니다. 꼴은 맞는데 내용이 틀렸는지,
-# 질문을 베끼는지, 멈추지 못하는지.
+# 질문을 베끼는지, 멈추지 못하는지. 긴 글은 처음과 끝만 보이고, 줄인 가운데에 `…`를 둡니다.
 
 # %%
 report.section("8. 답을 읽기")
 for task in data.tasks:
     for record in [record for record in records if record["task"] == task][:2]:
-        question = " ".join(record["question"].split())
-        lines = (f"질문: {question[:140]}", f"전:   {' '.join(record['before'].split())[:90]}",
-                 f"후:   {' '.join(record['after'].split())[:90]}", f"정답: {' '.join(record['reference'].split())[:90]}")  # fmt: skip
+        lines = (f"질문: {both_ends(record['question'], 160)}", f"전:   {both_ends(record['before'], 90)}",
+                 f"후:   {both_ends(record['after'], 90)}", f"정답: {both_ends(record['reference'], 90)}")  # fmt: skip
         print_korean(f"\n[{task}]\n" + "\n".join(lines))
         report.text(f"**{task}**").output("\n".join(lines))
 report.save()
@@ -235,6 +235,6 @@ report.save()
 # ## 스스로 해 보기
 #
 # - `make week6-instruct ARGS="instruct.learn=all"`: 질문까지 배우게 하면 닫힌 과제의 점수가 어떻게 되나요?
-# - `make week6-instruct ARGS="instruct.layout=padded"`: 초당 토큰은 그대로인데 왜 더 오래 걸리나요?
+# - `make week6-instruct ARGS="instruct.layout=padded"`: 한 에포크의 걸음 수가 왜 늘어나나요? '초당 토큰'은 패딩까지 센 수인데, 그것만 보고 빠르기를 견주면 왜 안 되나요?
 # - `make week6-instruct ARGS="instruct.template=alpaca"`: 틀을 바꾸면 무엇이 달라지나요? 배운 틀과 다른 틀로 물으면요?
 # - `make week10-chat ARGS="chat.model=chat-model"`: 지시를 배운 모델과 대화해 보세요.

@@ -20,6 +20,19 @@ def normalized(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def both_ends(text: str, limit: int) -> str:
+    """``text`` on one line and in at most ``limit`` characters: of a longer one the beginning and the end, " … " between.
+
+    The question often stands behind the passage that it is about, so that the end tells more than the middle.
+    """
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    kept = max(0, limit - 3)
+    end = kept // 2
+    return f"{line[: kept - end].rstrip()} … {line[len(line) - end :].lstrip()}"
+
+
 def exact_match(answer: str, reference: str) -> float:
     """1 where both are the same text but for white space, else 0."""
     return float(normalized(answer) == normalized(reference))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_workshop.finetuning.answer_scores import (
+    both_ends,
     chrf,
     constant_answer,
     exact_match,
@@ -82,3 +83,12 @@ def test_the_whole_over_the_constant_leaves_open_tasks_out():
 def test_as_many_answers_as_questions():
     with pytest.raises(ValueError, match="2 questions and 1 answers"):
         score_tasks([example("가"), example("나")], ["가"])
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end():
+    question = "글을 읽고 답하세요.\n" + "거북이는 오래 삽니다. " * 30 + "질문: 거북이는 무엇을 먹나요?"
+    shown = both_ends(question, 60)
+    assert len(shown) <= 60 and shown.startswith("글을 읽고 답하세요. 거북이는") and shown.endswith("질문: 거북이는 무엇을 먹나요?")
+    assert shown.count(" … ") == 1
+    assert both_ends("짧은  글\n입니다", 8) == "짧은 글 입니다", "what fits is whole, on one line"
+    assert both_ends("가나다라마바사아자차", 9) == "가나다 … 아자차"
