@@ -38,7 +38,7 @@ from llm_workshop.finetuning.compare_plots import (
     ranks_plot,
     rates_plot,
 )
-from llm_workshop.finetuning.compare_tables import memory_at_scale, memory_rows, result_rows
+from llm_workshop.finetuning.compare_tables import memory_at_scale, memory_rows, plus_minus, result_rows
 from llm_workshop.finetuning.methods import METHODS
 from llm_workshop.finetuning.swapping import build_swap, mixed_answers, open_swap, pass_milliseconds
 from llm_workshop.report import Report
@@ -86,7 +86,7 @@ report.facts({
 # %%
 report.section("2. 큰 모델이라면: 메모리는 어디에 드나")
 large = memory_at_scale()
-print("Llama 3.1 8B, 글 하나 × 512토큰")
+print("Llama 3.1 8B, 글 하나 × 512토큰 (단위는 GiB)")
 for row in large:
     print("  " + f"{row['방법']:6}  " + "  ".join(f"{name} {value:.2f}" for name, value in row.items() if name != "방법"))
 report.text("Llama 3.1 8B로 512토큰짜리 글 하나를 배울 때의 어림입니다. 단위는 GiB입니다.").table(large)
@@ -98,6 +98,7 @@ report.text("Llama 3.1 8B로 512토큰짜리 글 하나를 배울 때의 어림�
 # 배우기가 무너집니다. 그래서 방법마다 몇 가지를 시험하고 **검증 손실**이 가장 낮은 것을 고릅니다. 테스트 글은 여기서 보지 않습니다.
 #
 # 고른 값이 시험한 범위의 **끝**에 있으면 더 좋은 값이 바깥에 있을지 모릅니다. 그런 방법이 있는지 그림에서 찾아보세요.
+# `SCALE=smoke`는 시간을 아끼느라 방법마다 하나만 돌립니다. 그때는 고른 것이 없으므로 그림도 없습니다.
 
 # %%
 report.section("3. 학습률은 저마다")
@@ -106,7 +107,12 @@ for method, trials in sweeps.items():
     tried = "  ".join(f"{trial['learning_rate']:g}: {trial['valid_loss']:.3f}" for trial in trials)
     edge = "  (시험한 범위의 끝)" if comparison.rates[method] in (trials[0]["learning_rate"], trials[-1]["learning_rate"]) and len(trials) > 2 else ""
     print(f"  {METHODS[method].title:8} {tried}  → {comparison.rates[method]:g}{edge}")
-report.figure(rates_plot(sweeps), "rates", "방법마다 학습률에 따른 검증 손실. 채운 점을 골랐습니다.")
+if len(set(peft.rate_factors)) > 1:
+    report.figure(rates_plot(sweeps), "rates", "방법마다 학습률에 따른 검증 손실. 채운 점을 골랐습니다.")
+else:
+    alone = "방법마다 학습률 하나만 돌렸으므로 고르지 않았습니다. 고르려면 ARGS=\"peft.rate_factors=0.33,1,3\"을 주세요."
+    print(f"  {alone}")
+    report.text(alone)
 
 # %% [markdown]
 # ## 4. 겨루기
@@ -119,10 +125,10 @@ report.section("4. 겨루기")
 rows = comparison.compare()
 for row in rows:
     measured = row["cost"]["measured"]
-    print(f"  {row['title']:8} 정확도 {row['accuracy']:6.1%} ± {row['accuracy_spread']:.1%}  매크로 F1 {row['macro_f1']:.3f}  배우는 수 {row['trainable']:>10,}개  "
+    print(f"  {row['title']:8} 정확도 {plus_minus(row['accuracy'], row['accuracy_spread']):>14}  매크로 F1 {row['macro_f1']:.3f}  배우는 수 {row['trainable']:>10,}개  "
           f"걸음 {1000 * measured['seconds']:6.1f} ms  최고 {measured['peak'] / 2**20:6.1f} MiB")  # fmt: skip
 report.table(result_rows(rows))
-report.figure(quality_plot(rows, ngrams["accuracy"], "문자 n-그램"), "quality", "배우는 파라미터의 수와 테스트 정확도. 막대는 시드에 따른 표준편차입니다.")
+report.figure(quality_plot(rows, ngrams["accuracy"], "문자 n-그램"), "quality", "방법마다의 테스트 정확도와 배우는 파라미터의 수. 막대는 시드에 따른 표준편차이고, 시드가 하나면 없습니다.")
 
 # %% [markdown]
 # ## 5. 값: 시간과 메모리
@@ -130,14 +136,20 @@ report.figure(quality_plot(rows, ngrams["accuracy"], "문자 n-그램"), "qualit
 # 메모리는 두 번 구했습니다. 막대는 모델의 텐서와 **역전파가 붙드는 텐서**를 세어 미리 어림한 것이고, 마름모는 학습 한 걸음 동안 텐서가 생기고
 # 사라지는 것을 하나하나 지켜보아 **잰** 최고치입니다. 기울기는 활성값이 사라지는 동안 생기므로 최고치가 막대의 합보다 조금 작을 수 있습니다.
 #
+# 거꾸로 최고치가 더 클 때도 있습니다. 막대에는 **잠깐 지나가는 텐서**가 빠져 있기 때문입니다. 순전파가 다음 층에 넘기고 곧 버리는 중간 결과와,
+# 역전파가 층을 거슬러 가며 만드는 활성값의 기울기가 그렇습니다. '머리만'은 붙들어 둘 활성값이 없어 최고치의 대부분이 지나가는 텐서이고,
+# (IA)³과 프리픽스는 배우는 수가 적어 기울기와 옵티마이저가 거의 없으므로 지나가는 텐서가 그대로 드러납니다. (IA)³은 활성값을 float32 배율과
+# 곱했다가 되돌리므로, bfloat16으로 배울 때는 **두 배 큰** 중간 결과가 순전파와 역전파에서 지나갑니다.
+#
 # 작은 모델에서는 얼린 가중치의 이득이 작습니다. 활성값이 큰 몫을 차지하기 때문입니다. 2절의 표와 견주어 보세요.
 
 # %%
 report.section("5. 값: 시간과 메모리")
 memory = memory_rows(rows)
+print("  단위는 MiB. 합계는 붙드는 텐서만 어림한 것이고, 잰 최고치에는 잠깐 지나가는 텐서도 들었습니다.")
 for row in memory:
     print("  " + f"{row['방법']:8}" + "  ".join(f"{name} {value:.2f}" for name, value in row.items() if name != "방법"))
-report.table(memory, caption="학습 한 걸음의 메모리 (MiB)")
+report.table(memory, caption="학습 한 걸음의 메모리 (MiB). 합계에는 잠깐 지나가는 텐서가 들지 않습니다.")
 report.figure(cost_plot(rows), "cost", "학습 한 걸음의 시간과 메모리")
 
 # %% [markdown]
@@ -150,7 +162,7 @@ report.figure(cost_plot(rows), "cost", "학습 한 걸음의 시간과 메모리
 report.section("6. 랭크")
 sizes = comparison.compare_sizes()
 for row in sizes:
-    print(f"  {METHODS[row['method']].title:7} r={row['rank']:<3} 정확도 {row['accuracy']:6.1%} ± {row['accuracy_spread']:.1%}  배우는 수 {row['trainable']:,}개")
+    print(f"  {METHODS[row['method']].title:7} r={row['rank']:<3} 정확도 {plus_minus(row['accuracy'], row['accuracy_spread']):>6}  배우는 수 {row['trainable']:,}개")
 report.figure(ranks_plot(sizes), "ranks", "랭크에 따른 테스트 정확도")
 
 # %% [markdown]
@@ -163,7 +175,7 @@ report.figure(ranks_plot(sizes), "ranks", "랭크에 따른 테스트 정확도"
 report.section("7. 어디에 다나")
 where = comparison.compare_places()
 for row in where:
-    print(f"  {PLACES[row['targets']]:9} 정확도 {row['accuracy']:6.1%} ± {row['accuracy_spread']:.1%}  배우는 수 {row['trainable']:,}개")
+    print(f"  {PLACES[row['targets']]:9} 정확도 {plus_minus(row['accuracy'], row['accuracy_spread']):>6}  배우는 수 {row['trainable']:,}개")
 report.figure(places_plot(where), "places", "LoRA를 단 자리에 따른 테스트 정확도")
 
 # %% [markdown]
@@ -237,12 +249,13 @@ with torch.no_grad():
     next(stranger.parameters()).view(-1)[0] += 1e-3
 try:
     load_adapter(stranger, folder / first)
-    refusal = "거절하지 않았습니다!"
+    raise AssertionError("an adapter was put on another base")
 except ValueError as problem:
     refusal = str(problem).replace(str(folder), "…/peft-adapters")
-print(f"  다른 원본에 얹으면: {refusal}")
+says = "이 어댑터는 지금의 모델과 가중치가 다른 원본에서 배웠으므로 얹지 않습니다. 프로그램은 영어로 이렇게 알립니다."
+print(f"  다른 원본에 얹으면: {says}\n    {refusal}")
 report.table([{"": title, "한 번의 계산 (ms)": value} for title, value in times.items()], caption=f"합치기 전과 뒤의 로짓 차이 {difference:.1e}")
-report.text("수 하나가 다른 원본에 어댑터를 얹으려 하면 이렇게 거절합니다.").output(refusal)
+report.text(f"수 하나가 다른 원본에 어댑터를 얹으려 하면 거절합니다. {says}").output(refusal)
 report.save()
 
 # %% [markdown]

@@ -106,12 +106,12 @@ class Comparison:
         return self.table.get(f"{variant.key} cost", lambda: self.bench.cost(variant))
 
     def summary(self, variant: Variant, learning_rate: float, seeds: int) -> dict[str, Any]:
-        """Means over the seeds, and the spread (standard deviation of the sample) of what is counted on the test part."""
+        """Means over the seeds, and the spread (standard deviation of the sample; None of one seed) of what is counted on the test part."""
         results = [self.result(variant, learning_rate, seed) for seed in range(seeds)]
         figures = {"learning_rate": learning_rate, "trainable": results[0]["trainable"], "seeds": seeds}
         for name in ("accuracy", "macro_f1", "valid_accuracy"):
             figures[name] = statistics.mean(result[name] for result in results)
-            figures[f"{name}_spread"] = statistics.stdev(result[name] for result in results) if seeds > 1 else 0.0
+            figures[f"{name}_spread"] = statistics.stdev(result[name] for result in results) if seeds > 1 else None
         return figures
 
     def rate(self, method: str) -> float:

@@ -9,17 +9,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from llm_workshop.finetuning.methods import METHODS
-from llm_workshop.report.plots import COLORS, FAINT, INK, new_figure
+from llm_workshop.report.plots import COLORS, INK, new_figure
 
 Row = Mapping[str, Any]
 PARTS = {"frozen": "얼린 가중치", "trained": "배우는 가중치", "gradients": "기울기", "optimizer": "옵티마이저", "activations": "활성값"}
 PLACES = {"query-value": "쿼리·밸류", "attention": "어텐션 전체", "feed-forward": "피드포워드", "all": "모든 행렬",
           "lower-half": "아래쪽 절반", "upper-half": "위쪽 절반"}  # fmt: skip
 _PART_COLORS = ("#c3c9d4", COLORS[0], COLORS[3], COLORS[4], COLORS[2])
-_MARKERS = "osD^vPX*<>"
 
 
 def rates_plot(sweeps: Mapping[str, Sequence[Row]]) -> Figure:
@@ -35,7 +34,7 @@ def rates_plot(sweeps: Mapping[str, Sequence[Row]]) -> Figure:
         panel.plot(rates, losses, color=COLORS[0], marker="o", markersize=5, markerfacecolor="white")
         best = min(range(len(losses)), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)
         panel.plot(rates[best], losses[best], color=COLORS[1], marker="o", markersize=7)
-        panel.set_title(METHODS[method].title, fontsize=10)
+        panel.set_title(in_plot(METHODS[method].title), fontsize=10)
         panel.set_xscale("log")
         panel.set_xlim(rates[0] / 1.6, rates[-1] * 1.6)
         panel.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates], fontsize=7)
@@ -50,34 +49,28 @@ def rates_plot(sweeps: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def quality_plot(rows: Sequence[Row], floor: float | None = None, floor_title: str = "") -> Figure:
-    """Accuracy against the numbers that learn, with the spread over the seeds; ``floor``: a line of what is to be beaten."""
-    figure, axes = new_figure(1, 1, width=7.6, height=4.0)
-    places: list[float] = []
-    for number, row in enumerate(rows):
-        place = float(row["trainable"])
-        while any(0.9 < place / other < 1.11 for other in places):
-            place *= 1.12  # methods that learn as many numbers stand side by side
-        places.append(place)
-        axes.errorbar(place, row["accuracy"], yerr=row["accuracy_spread"], color=COLORS[number % len(COLORS)],
-                      marker=_MARKERS[number % len(_MARKERS)], markersize=7, capsize=3, linestyle="none", label=row["title"])  # fmt: skip
+    """Accuracy with the spread over the seeds, a line for each method, the most learnt numbers at the top, each with its count.
+
+    A line each, as several methods learn just as many numbers.  ``floor``: a line of what is to be beaten.
+    """
+    rows = sorted(rows, key=lambda row: -row["trainable"])
+    figure, axes = new_figure(1, 1, width=7.4, height=1.1 + 0.36 * len(rows))
+    places = list(range(len(rows)))[::-1]
+    axes.errorbar([row["accuracy"] for row in rows], places, xerr=_spreads(rows), color=COLORS[0], marker="o", markersize=7, capsize=3,
+                  linestyle="none")  # fmt: skip
+    _counts(axes, rows, places)
     if floor is not None:
-        axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1.2)
-        axes.annotate(floor_title, (0.01, floor), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-                      fontsize=8.5, color=FAINT)  # fmt: skip
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(_count))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_title("배우는 수와 정확도")
-    axes.set_xlabel("배우는 파라미터")
-    axes.set_ylabel("테스트 정확도 (막대는 표준편차)")
-    figure.legend(loc="outside right center")
+        axes.axvline(floor, color=COLORS[1], linestyle="--", linewidth=1.2, label=floor_title)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.32 / (0.3 + 0.36 * len(rows))))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _rows(axes, [in_plot(row["title"]) for row in rows], places, "테스트 정확도와 배우는 파라미터의 수" + _bars(rows))
     return figure
 
 
 def cost_plot(rows: Sequence[Row]) -> Figure:
     """Seconds of a step, and its memory by part beside the highest that was measured."""
     figure, (time, memory) = new_figure(1, 2, width=5.2, height=1.0 + 0.33 * len(rows))
-    titles, places = [row["title"] for row in rows], list(range(len(rows)))[::-1]
+    titles, places = [in_plot(row["title"]) for row in rows], list(range(len(rows)))[::-1]
     seconds = [1000 * row["cost"]["measured"]["seconds"] for row in rows]
     time.barh(places, seconds, color=COLORS[0], height=0.62)
     for place, value in zip(places, seconds):
@@ -90,7 +83,7 @@ def cost_plot(rows: Sequence[Row]) -> Figure:
         memory.barh(places, values, left=starts, color=color, height=0.62, label=title)
         starts = [start + value for start, value in zip(starts, values)]
     peaks = [row["cost"]["measured"]["peak"] / 2**20 for row in rows]
-    memory.plot(peaks, places, color=INK, marker="D", markersize=4.5, linestyle="none", label="잰 최고치")
+    memory.plot(peaks, places, color=INK, marker="D", markersize=4.5, linestyle="none", label="잰 최고치 (지나가는 텐서까지)")
     memory.set_xlim(0, max(*starts, *peaks) * 1.06)
     _rows(memory, titles, places, "학습 한 걸음의 메모리 (MiB)")
     figure.legend(*memory.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8.5)
@@ -100,9 +93,9 @@ def cost_plot(rows: Sequence[Row]) -> Figure:
 def ranks_plot(rows: Sequence[Row]) -> Figure:
     """Accuracy over the rank, a line for each method."""
     figure, axes = new_figure(1, 1, width=6.0, height=3.4)
-    for number, (method, title) in enumerate((("lora", "LoRA (α/r)"), ("rslora", "rsLoRA (α/√r)"))):
+    for number, (method, title) in enumerate((("lora", r"LoRA ($\alpha/r$)"), ("rslora", r"rsLoRA ($\alpha/\sqrt{r}$)"))):
         own = [row for row in rows if row["method"] == method]
-        axes.errorbar([row["rank"] * (1 + 0.03 * number) for row in own], [row["accuracy"] for row in own], yerr=[row["accuracy_spread"] for row in own],
+        axes.errorbar([row["rank"] * (1 + 0.03 * number) for row in own], [row["accuracy"] for row in own], yerr=_spreads(own),
                       color=COLORS[number], marker="os"[number], markersize=6, capsize=3, label=title)  # fmt: skip
     ranks = sorted({row["rank"] for row in rows})
     axes.set_xscale("log", base=2)
@@ -111,7 +104,7 @@ def ranks_plot(rows: Sequence[Row]) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_title("랭크와 정확도")
     axes.set_xlabel("랭크 r (학습률과 α는 그대로)")
-    axes.set_ylabel("테스트 정확도")
+    axes.set_ylabel("테스트 정확도" + _bars(rows))
     axes.legend()
     return figure
 
@@ -120,13 +113,11 @@ def places_plot(rows: Sequence[Row]) -> Figure:
     """Accuracy of LoRA at each place, and how many numbers learn there."""
     figure, axes = new_figure(1, 1, width=7.0, height=0.9 + 0.42 * len(rows))
     places = list(range(len(rows)))[::-1]
-    axes.errorbar([row["accuracy"] for row in rows], places, xerr=[row["accuracy_spread"] for row in rows], color=COLORS[0], marker="o",
+    axes.errorbar([row["accuracy"] for row in rows], places, xerr=_spreads(rows), color=COLORS[0], marker="o",
                   markersize=7, capsize=3, linestyle="none")  # fmt: skip
-    for place, row in zip(places, rows):
-        axes.annotate(f"{row['trainable']:,}개", (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+    _counts(axes, rows, places)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _rows(axes, [PLACES[row["targets"]] for row in rows], places, "어디에 다나: 테스트 정확도와 배우는 파라미터")
+    _rows(axes, [PLACES[row["targets"]] for row in rows], places, "어디에 다나: 테스트 정확도와 배우는 파라미터의 수" + _bars(rows))
     return figure
 
 
@@ -149,5 +140,22 @@ def _rows(axes: Axes, titles: Sequence[str], places: Sequence[int], title: str) 
     axes.set_title(title)
 
 
-def _count(value: float, _: Any = None) -> str:
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
+def _counts(axes: Axes, rows: Sequence[Row], places: Sequence[int]) -> None:
+    """Right of each line the numbers that learn."""
+    for place, row in zip(places, rows):
+        axes.annotate(f"{row['trainable']:,}개", (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+
+
+def _spreads(rows: Sequence[Row]) -> list[float] | None:
+    """The half lengths of the error bars; None where one seed gives none."""
+    return None if any(row["accuracy_spread"] is None for row in rows) else [row["accuracy_spread"] for row in rows]
+
+
+def _bars(rows: Sequence[Row]) -> str:
+    return " (시드 하나라 막대 없음)" if _spreads(rows) is None else " (막대는 표준편차)"
+
+
+def in_plot(title: str) -> str:
+    """A method's title with its raised figure as mathematics: as a character of the font it is a speck."""
+    return title.replace("³", "$^3$")

@@ -60,6 +60,11 @@ def memory_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def plus_minus(mean: float, spread: float | None, form: str = ".1%") -> str:
+    """``mean ± spread``; the mean alone where one seed tells of no spread."""
+    return f"{mean:{form}}" if spread is None else f"{mean:{form}} ± {spread:{form}}"
+
+
 def result_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of ``Comparison.compare``: quality with its spread, what learns, and the price."""
     return [
@@ -67,8 +72,8 @@ def result_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "방법": row["title"],
             "배우는 파라미터": row["trainable"],
             "학습률": f"{row['learning_rate']:g}",
-            "정확도": f"{row['accuracy']:.1%} ± {row['accuracy_spread']:.1%}",
-            "매크로 F1": f"{row['macro_f1']:.3f} ± {row['macro_f1_spread']:.3f}",
+            "정확도": plus_minus(row["accuracy"], row["accuracy_spread"]),
+            "매크로 F1": plus_minus(row["macro_f1"], row["macro_f1_spread"], ".3f"),
             "한 걸음 (ms)": round(1000 * row["cost"]["measured"]["seconds"], 1),
             "최고 메모리 (MiB)": round(row["cost"]["measured"]["peak"] / MIB, 1),
         }

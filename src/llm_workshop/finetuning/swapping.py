@@ -31,7 +31,10 @@ def build_swap(comparison: Comparison, artifacts: Artifacts) -> Path:
     """Train LoRA for the comparison's task and for another on the same base; a folder for each in the stage ``STAGE``."""
     trial = Trial(comparison.variant("lora"), comparison.rate("lora"), comparison.settings.seed)
     first = comparison.bench
-    benches = [first, Bench(first.base, first.tokenizer, other_task(first.task, comparison.settings.seed), first.recipe, first.log)]
+    benches = [
+        Bench(first.base, first.tokenizer, task, first.recipe, lambda line, title=task.title: first.log(f"[{title}] {line}"))
+        for task in (first.task, other_task(first.task, comparison.settings.seed))
+    ]
     used = {"trial": trial.key, "tasks": [bench.identity() for bench in benches]}
     if artifacts.skip_if_current(STAGE, used, ("base-model",)):
         return artifacts.path(STAGE)

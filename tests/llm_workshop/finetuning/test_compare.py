@@ -170,6 +170,8 @@ def test_comparison_end_to_end_and_again_from_the_table(run_folder, monkeypatch)
         counted, measured = row["cost"]["counted"], row["cost"]["measured"]
         assert counted["activations"] == pytest.approx(measured["activations"], rel=0.02, abs=200)
         assert counted["gradients"] == measured["gradients"] and measured["seconds"] > 0
+    head = rows[0]["cost"]
+    assert head["counted"]["activations"] < 0.1 * (head["measured"]["peak"] - head["measured"]["weights"]), "tensors in passing are measured, not counted"
     assert [(row["method"], row["rank"]) for row in sizes] == [(m, r) for m in ("lora", "rslora") for r in (1, 2)]  # 512 does not fit
     assert [row["targets"] for row in where] == ["query-value", "all"]
 
@@ -200,6 +202,8 @@ def test_seeds_differ_and_their_spread_is_that_of_a_sample(run_folder, monkeypat
     monkeypatch.setattr(compared.bench, "run", lambda trial: {"trainable": 1, **dict.fromkeys(("accuracy", "macro_f1", "valid_accuracy"), next(scores))})
     row = compared.summary(Variant("head"), 0.5, 3)
     assert row["accuracy"] == pytest.approx(0.6) and row["accuracy_spread"] == pytest.approx(0.1)
+    one = compared.summary(Variant("head"), 0.5, 1)
+    assert one["accuracy"] == pytest.approx(0.5) and one["accuracy_spread"] is None, "one seed says nothing about the spread"
 
 
 def test_the_task_has_no_more_texts_than_asked(run_folder):

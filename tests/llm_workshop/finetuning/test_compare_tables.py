@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm_workshop.finetuning.compare_tables import MIB, memory_at_scale, memory_rows, result_rows
+from llm_workshop.finetuning.compare_tables import MIB, memory_at_scale, memory_rows, plus_minus, result_rows
 from scratch_llm.models import LlamaConfig, build_model
 from scratch_llm.peft import LoRAConfig, inject, quantize_base, training_memory
 
@@ -35,4 +35,8 @@ def test_rows_of_the_comparison():
     [memory] = memory_rows([row])
     assert memory["합계"] == 11 and memory["잰 최고치"] == 10 and memory["활성값"] == 3
     [result] = result_rows([row])
-    assert result["정확도"] == "87.5% ± 1.2%" and result["한 걸음 (ms)"] == 12.5 and result["배우는 파라미터"] == 1234 and result["학습률"] == "0.002"
+    assert result["정확도"] == "87.5% ± 1.2%" and result["매크로 F1"] == "0.800 ± 0.020" and result["한 걸음 (ms)"] == 12.5 and result["배우는 파라미터"] == 1234 and result["학습률"] == "0.002"
+
+
+def test_one_seed_has_no_spread():
+    assert plus_minus(0.646, None) == "64.6%" and plus_minus(0.646, 0.0) == "64.6% ± 0.0%" and plus_minus(0.5, 0.25, ".3f") == "0.500 ± 0.250"
