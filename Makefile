@@ -249,6 +249,7 @@ demo: free-port $(BASE_MODEL)
 watch: | $(ENVIRONMENT)  # beside a training, in another terminal
 	@exec $(WORKSHOP) watch $(DIALS) $(if $(IN_CONTAINER),--host 0.0.0.0) $(ARGS)
 tensorboard: | $(ENVIRONMENT)
+	@[ -d '$(RUN_FOLDER)/tensorboard' ] || { echo "error: no run under $(RUN_FOLDER) was recorded for TensorBoard: run 'make week5-pretrain$(if $(filter-out laptop,$(SCALE)), SCALE=$(SCALE)) ARGS=\"pretrain.tensorboard=true\"' first" >&2; exit 1; }
 	@exec $(PYTHON) -m tensorboard.main --logdir '$(RUN_FOLDER)/tensorboard' --port 6006 $(if $(IN_CONTAINER),--bind_all,--host 127.0.0.1) $(ARGS)
 generate: $(TRAINED) | $(ENVIRONMENT)
 	@$(WORKSHOP) generate $(DIALS) $(ARGS)

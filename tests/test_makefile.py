@@ -271,6 +271,16 @@ def test_what_week_8_stands_on(serving):
     assert install not in make(serving, "-n", "week8-quantize", "SCALE=smoke").stdout
 
 
+def test_tensorboard_without_a_recorded_run_says_how_to_record_one(sandbox):
+    done = make(sandbox, "RUN=local", "SCALE=smoke", "tensorboard")
+    assert done.returncode == 2 and not (sandbox / "calls").exists()
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("error: no run under ") and """'make week5-pretrain SCALE=smoke ARGS="pretrain.tensorboard=true"'""" in first
+    (sandbox / "artifacts" / "smoke" / "tensorboard").mkdir(parents=True)
+    assert make(sandbox, "RUN=local", "SCALE=smoke", "tensorboard").returncode == 0
+    assert "tensorboard.main --logdir" in (sandbox / "calls").read_text()
+
+
 def test_changed_settings_are_checked_and_equal_ones_are_not(sandbox):
     build(sandbox, "base-model")
     assert build(sandbox, "base-model") == []

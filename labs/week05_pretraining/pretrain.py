@@ -25,6 +25,7 @@ import math
 import torch
 
 from llm_workshop.artifacts import Artifacts
+from llm_workshop.corpora.sample.korean import josa
 from llm_workshop.pipeline import build_base_model, build_corpus, build_tokenizer, build_tokens
 from llm_workshop.pipeline.pretrain import model_config, training_config, training_windows
 from llm_workshop.pipeline.samples import BEGINNINGS, QUESTIONS, generate_samples, is_chat_corpus, sample_line
@@ -115,7 +116,12 @@ trials = Trials(artifacts, tokenizer, log=print_korean)
 tests = {name: trials.range_test(name) for name in OPTIMIZERS}
 for name, test in tests.items():
     print(f"{NAMES[name]:10} 가장 낮은 곳 {test.lowest:.1e}, 제안 {test.suggestion:.1e}")
-print(f"이 실습의 본 학습이 쓰는 값: {settings.pretrain.optimizer} {settings.pretrain.learning_rate:.1e}")
+chosen, test = settings.pretrain.learning_rate, tests[settings.pretrain.optimizer]
+print(f"본 학습이 쓰는 값: {NAMES[settings.pretrain.optimizer]} {chosen:.1e} (제안의 {chosen / test.suggestion:.1f}배)")
+if chosen < test.lowest:
+    print("시험은 자릿수를 찾는 데 씁니다. 설정값이 손실이 가장 낮았던 곳보다 작으므로 그대로 둡니다. 제안 가까이에서 어느 값이 가장 나은지는 몇 번 학습해 보아야 압니다.")
+else:
+    print("시험은 자릿수를 찾는 데 씁니다. 설정값은 손실이 다시 오르던 곳에 있어 지나칠 수 있습니다. 제안하는 값에서 시작해 보세요.")
 report.text("학습률을 키워 가며 본 손실입니다. 범례의 수와 점은 출발점으로 삼을 값입니다(가장 낮은 곳의 10분의 1, 끝까지 내려가기만 했으면 3분의 1).")
 report.figure(range_plot(tests), "range", "학습률 범위 시험")
 
@@ -133,7 +139,7 @@ report.figure(range_plot(tests), "range", "학습률 범위 시험")
 report.section("5. 학습률은 어떤 모양으로: 일정 세 가지")
 report.text(f"최댓값 {settings.pretrain.learning_rate:.1e}, {settings.pretrain.steps:,}스텝짜리 학습에 쓸 수 있는 세 일정입니다.")
 report.figure(schedule_plot(training_config(settings)), "schedules", "학습률 일정")
-print(f"이 실습은 {NAMES[settings.pretrain.schedule]}을(를) 씁니다. 바꾸려면 ARGS=\"pretrain.schedule=wsd\"")
+print(f"이 실습은 {josa(NAMES[settings.pretrain.schedule], '을/를')} 씁니다. 바꾸려면 ARGS=\"pretrain.schedule=wsd\"")
 
 # %% [markdown]
 # ## 6. 옵티마이저 비교
@@ -177,8 +183,10 @@ report.table([
      "버린 배치": sum(last - first + 1 for first, last in (entry["batches_left_out"] for entry in row["bad_steps"]))}
     for row in passed
 ])
-for entry in passed[1]["bad_steps"]:
-    print(f"  스텝 {entry['step']}: 배치 {entry['batches_left_out'][0]}번을 건너뜀")
+skipped = next(row["bad_steps"] for row in passed if row["way"] == "skip")
+print(f"{josa(NAMES['skip'], '이/가')} 버린 배치:" if skipped else f"{NAMES['skip']}: 튄 것으로 보인 배치가 없었습니다")
+for entry in skipped:
+    print(f"  스텝 {entry['step']}: 배치 {entry['batches_left_out'][0]}번")
 report.text(f"배치 {SPOILT_BATCHES}개의 정답 번호를 뒤집었습니다. 어느 배치를 왜 버렸는지는 `metrics.jsonl`의 `bad_steps`에 남습니다.")
 report.figure(spoilt_plot(passed, trials.spoilt), "spoilt", "상한 글을 지나는 세 가지 방법")
 

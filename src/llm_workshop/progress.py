@@ -41,11 +41,14 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"; back to step (\d+), batches (\d+) to (\d+) are left out$", _back_to_a_step),
     (r"(?<=\d: )the loss is (\S+) and the gradient norm (\S+)(?=\. )", r"손실 \1, 기울기 \2"),
     (r"(?<=\d: )the loss (\S+) is (\S+) deviations above the median (\S+) of the last (\d+) steps",
-     r"손실 \1이 최근 \4스텝의 중앙값 \3보다 편차의 \2배나 높음"),
-    (r"^range test (\d+)/(\d+)", r"학습률 시험 \1/\2"),
+     r"손실 \1, 최근 \4스텝의 중앙값 \3보다 편차의 \2배나 높음"),
+    (r"^(\w+: )?range test (\d+)/(\d+)", r"\1학습률 시험 \2/\3"),
     (r"(?<=\d: )accuracy (\S+) of (\S+) validation texts$", r"검증 글 \2개의 정확도 \1"),
     (r"^resuming after step (\d+)$", r"스텝 \1까지 배운 데서 이어 갑니다"),
     (r"^model: (\S+), (\S+) parameters, on (\S+)$", r"모델: \1, 파라미터 \2개, 장치 \3"),
+    (r"^plan: .*", lambda match: _korean_plan(match[0])),
+    (r"^warning: that is more than the (.+) that are free; (\S+) takes what fits, (\S+) needs less$",
+     r"주의: 비어 있는 메모리 \1보다 많습니다. \2이면 들어가는 만큼만 나누어 계산하고, \3이면 덜 씁니다"),
     (r"^interrupted: step (\d+) is saved in (.*); start again to go on from there$", r"멈춤: 스텝 \1까지 \2에 저장했습니다. 다시 실행하면 이어 갑니다"),
     (r"^precision float32: no bfloat16 units here.*$", "정밀도 float32: 이 기계에는 bfloat16 연산 장치가 없어 bfloat16이 더 느립니다"),
     (r"^precision bfloat16: (.+) bfloat16 units$", r"정밀도 bfloat16: \1의 bfloat16 연산 장치를 씁니다"),
@@ -63,6 +66,25 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"^layout (\S+): (\S+) of the positions hold a token, (\S+) of these are learnt$", r"담는 법 \1: 자리의 \2가 글로 차고, 그 가운데 \3를 배웁니다"),
     (r"^(precision|compile) (\S+): as asked$", lambda match: f"{'정밀도' if match[1] == 'precision' else '컴파일'} {match[2]}: 설정에 따름"),
 ))
+
+
+_PLAN = re.compile(r"plan: (\S+ M) parameters, (\S+ M) tokens, (\S+) TFLOP, about (\S+) (days|h|min|s) (.+); "
+                   r"memory (.+?) \((.+), the rest the allocator's\), (.+) free")
+_UNITS = {"days": "일", "h": "시간", "min": "분", "s": "초"}
+_PARTS = {"weights": "가중치", "gradients": "기울기", "optimizer": "옵티마이저", "activations": "활성값", "workspace": "작업 공간"}
+
+
+def _korean_plan(line: str) -> str:
+    """The line of ``pretraining.plan.summary``; one that has changed there stays as it is."""
+    found = _PLAN.fullmatch(line)
+    if found is None:
+        return line
+    parameters, tokens, tflop, time_, unit, how, memory, parts, free = found.groups()
+    for name, korean in _PARTS.items():
+        parts = re.sub(rf"\b{name}\b", korean, parts)
+    judged = "방금 재 본 스텝으로 셈하면" if how.startswith("judged") else "이 기계 최고 속도의 35%를 낸다면"
+    return (f"계획: 파라미터 {parameters}, 토큰 {tokens}, 계산 {tflop} TFLOP, {judged} 약 {time_}{_UNITS[unit]}, "
+            f"메모리 {memory} ({parts}, 나머지는 할당기), 빈 메모리 {free}")
 
 
 def korean_line(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import torch
 from scratch_llm.io import atomic_write
 from scratch_llm.models import LanguageModel
 from scratch_llm.training import TrainingConfig, choose_dtype, matmul_peak
+from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.step_memory import StepMemory, StepMemoryEstimate
 
-_CAUTIOUS_MFU = 0.35  # a share of the matmul peak that a run reaches for sure
+_USUAL_MFU = 0.35  # the share of the matmul peak that a large model reaches; small ones stay far below
+_LONG_SECONDS = 5.0  # a pass that takes longer is not timed twice
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -39,7 +42,8 @@ def plan_run(model: LanguageModel, config: TrainingConfig, context_length: int, 
         config = dataclasses.replace(config, micro_batch_size=rows)
         log(f"micro_batch_size {rows}: {reason}")
     memory = estimate.of(config.micro_batch_size)
-    line = summary(model, config, context_length, memory, free)
+    seconds = step_seconds(model, config, context_length) if n_processes == 1 and memory.to_come <= free else None
+    line = summary(model, config, context_length, memory, free, seconds)
     log(line)
     if is_first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,17 +55,49 @@ def plan_run(model: LanguageModel, config: TrainingConfig, context_length: int, 
     return config
 
 
-def summary(model: LanguageModel, config: TrainingConfig, context_length: int, memory: StepMemory, free: int) -> str:
-    """Parameters, tokens, operations, time and memory by part, in one line."""
+def summary(model: LanguageModel, config: TrainingConfig, context_length: int, memory: StepMemory, free: int,
+            seconds_a_step: float | None = None) -> str:
+    """Parameters, tokens, operations, time and memory by part, in one line; without ``seconds_a_step`` the time is a guess."""
     device = model.device
     tokens = config.steps * config.batch_size * context_length
     flops = float(model.flops_per_token(context_length, training=True)) * tokens
-    seconds = flops / (_CAUTIOUS_MFU * matmul_peak(device.type, choose_dtype(config.precision, device)[0]))
-    if model.gradient_checkpointing:
-        seconds *= 4 / 3  # the forward pass once more
+    if seconds_a_step is None:
+        seconds = flops / (_USUAL_MFU * matmul_peak(device.type, choose_dtype(config.precision, device)[0]))
+        seconds *= 4 / 3 if model.gradient_checkpointing else 1  # the forward pass once more
+        how = f"at {_USUAL_MFU:.0%} of the machine's peak"
+    else:
+        seconds, how = seconds_a_step * config.steps, "judged by a step just now"
     parts = ", ".join(f"{name} {_size(value)}" for name, value in memory.parts().items())
     return (f"plan: {model.n_parameters() / 1e6:,.1f} M parameters, {tokens / 1e6:,.1f} M tokens, {flops / 1e12:,.1f} TFLOP, "
-            f"about {_time(seconds)} where nothing else runs; memory {_size(memory.resident)} ({parts}, the rest the allocator's), {_size(free)} free")
+            f"about {_time(seconds)} {how}; memory {_size(memory.resident)} ({parts}, the rest the allocator's), {_size(free)} free")
+
+
+def step_seconds(model: LanguageModel, config: TrainingConfig, context_length: int) -> float:
+    """Seconds of a step of ``config`` as this machine is now, from passes over one made-up micro-batch; ``model`` is left as it was.
+
+    Evaluations, the optimiser's own work and what compiling saves are not in it.
+    """
+    device, rows = model.device, config.micro_batch_size
+    piece = dataclasses.replace(config, batch_size=rows)
+    compute_loss = loss_function(model, device, choose_dtype(config.precision, device)[0], compiled=False)
+    ids = torch.zeros(rows, context_length, dtype=torch.long) + torch.arange(context_length) % model.config.vocab_size
+    buffers, was_training = [(buffer, buffer.clone()) for buffer in model.buffers()], model.training
+    best = float("inf")
+    with torch.random.fork_rng():
+        model.train()
+        for _ in range(3):  # the first one warms up
+            started = time.perf_counter()
+            gradients(compute_loss, model, (ids, ids), piece)  # it reads the loss: a GPU has finished then
+            took = time.perf_counter() - started
+            model.zero_grad(set_to_none=True)
+            best = min(best, took)
+            if took > _LONG_SECONDS:
+                break
+        model.train(was_training)
+    with torch.no_grad():  # routers count their visitors
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    return best * config.batch_size / rows
 
 
 def free_memory(device: str | torch.device = "cpu") -> int:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from llm_workshop.artifacts import Artifacts, make_command
 from llm_workshop.pretraining.run_log import SAMPLES
 from llm_workshop.pretraining.watch_page import page
+from llm_workshop.progress import korean_line
 from scratch_llm.io import atomic_write
 from scratch_llm.training.metrics import read_records
 
@@ -58,7 +59,7 @@ def watched(root: Path, name: str | None = None) -> dict:
     steps = facts.get("steps") or (records[-1]["step"] if chosen.finished and records else None)
     state = "finished" if chosen.finished else "running" if time.time() - chosen.changed < _STILL_AFTER else "stopped"
     return {
-        "runs": [run.name for run in runs], "name": chosen.name, "state": state, "steps": steps, "summary": facts.get("summary", ""),
+        "runs": [run.name for run in runs], "name": chosen.name, "state": state, "steps": steps, "summary": korean_line(facts.get("summary", "")),
         "seconds_to_go": _to_go(records, steps) if state == "running" else None,
         "records": thinned(records), "samples": read_records(chosen.folder / SAMPLES)[-8:],
     }
@@ -131,15 +132,29 @@ class _Handler(BaseHTTPRequestHandler):
         """The terminal belongs to the one who watches."""
 
 
+def elsewhere(artifacts: Artifacts) -> str:
+    """Where there are runs of another SCALE or DATA, and how to look at them; empty where there are none."""
+    found = [folder for folder in sorted(artifacts.root.parent.glob("*/")) if folder != artifacts.root and find_runs(folder)]
+    if not found:
+        return ""
+    latest = max(found, key=lambda folder: find_runs(folder)[0].changed)
+    scale, _, data = latest.name.partition("-")
+    dials = f"SCALE={scale}" + (f" DATA={data.replace('+', ',')}" if data else "")
+    return f"; there are runs under {', '.join(folder.name for folder in found)}: 'make watch {dials}' shows the latest of them"
+
+
 def watch(artifacts: Artifacts, port: int, out: str | None = None, host: str = "127.0.0.1") -> int:
     """Serve until Ctrl-C, or write the page once to ``out``."""
     if out is not None:
         if not find_runs(artifacts.root):
-            raise ValueError(f"no run under {artifacts.root}: start one with '{make_command(artifacts.settings, 'week5-pretrain')}'")
+            raise ValueError(f"no run under {artifacts.root}: start one with '{make_command(artifacts.settings, 'week5-pretrain')}'"
+                             + elsewhere(artifacts))
         write_page(artifacts.root, Path(out))
         print(f"page: {out}")
         return 0
     with WatchServer(artifacts.root, host, port) as server:
         print(f"watching {artifacts.root} at http://{host}:{server.server_port} (Ctrl-C ends the page, not the training)", flush=True)
+        if not find_runs(artifacts.root):
+            print(f"no run there yet: the page shows one as soon as it has begun{elsewhere(artifacts)}", flush=True)
         server.serve_forever()
     return 0

@@ -36,7 +36,7 @@ svg { width:100%; height:auto; display:block } svg text { font-size:11px; fill:v
 </style></head><body><main>
 <header><h1>학습 지켜보기</h1><span class="state" id="state"></span><select id="runs" aria-label="실행 고르기"></select></header>
 <div class="bar" role="progressbar"><div id="bar"></div></div><div class="figures" id="figures"></div><div class="plan" id="plan"></div>
-<div class="charts" id="charts"></div><h2>평가할 때마다 쓴 글</h2><div id="samples"></div>
+<div class="charts" id="charts"></div><h2 id="written" hidden>평가할 때마다 쓴 글</h2><div id="samples"></div>
 </main><script>
 "use strict";
 const FIXED = /*DATA*/null;
@@ -132,6 +132,7 @@ function show(data) {
   }));
   $("plan").textContent = data.summary || "";
   $("charts").replaceChildren(...(end ? CHARTS.map(c => draw(c, records, data.steps)).filter(Boolean) : []));
+  $("written").hidden = !data.samples.length;
   $("samples").replaceChildren(...[...data.samples].reverse().map(sample => {
     const div = document.createElement("div"), bold = document.createElement("b");
     const losses = Object.entries(sample.sources || {}).map(([n, v]) => `${n} ${number(v)}`).join(", ");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from llm_workshop.pretraining import plan
 from llm_workshop.pretraining.plan import free_memory, plan_run
 from llm_workshop.pretraining.run_log import TensorBoard
 from llm_workshop.pretraining.sources import describe_mixture, mixture_weights
+from llm_workshop.progress import korean_line
 from llm_workshop.settings import load_settings
 from scratch_llm.data import Mixture
 from scratch_llm.models import LlamaConfig, build_model
@@ -156,6 +158,36 @@ def test_the_choice_stays_for_a_run_that_goes_on(tmp_path, monkeypatch):
     assert again == config and "as before the interruption" in lines[0]
     (tmp_path / "b" / "micro-batch.json").write_text("{", encoding="utf-8")
     assert a_plan(tmp_path / "b", 10**10, monkeypatch)[0].micro_batch_size == 8
+
+
+def test_the_time_of_a_plan_is_measured_and_leaves_no_trace(tmp_path, monkeypatch):
+    model = build_model(LlamaConfig(vocab_size=200, context_length=64, n_layers=2, n_heads=2, d_model=32), seed=0).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    config = TrainingConfig(steps=10, batch_size=8, micro_batch_size=2, precision="float32")
+    assert 0 < plan.step_seconds(model, config, 64) < 60
+    assert not model.training and torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("seconds, english, korean", [
+    (3.0, "about 30 s judged by a step just now;", "방금 재 본 스텝으로 셈하면 약 30초, "),
+    (60.0, "about 10 min judged by a step just now;", "방금 재 본 스텝으로 셈하면 약 10분, "),
+])
+def test_a_plan_takes_the_measured_step(tmp_path, monkeypatch, seconds, english, korean):
+    monkeypatch.setattr(plan, "step_seconds", lambda *arguments: seconds)
+    _, [line] = a_plan(tmp_path, 10**10, monkeypatch, auto=False)
+    shown = korean_line(line)
+    assert english in line and korean in shown and shown.startswith("계획: 파라미터 0.0 M, 토큰 0.0 M, ")
+    assert not set(re.findall("[a-z]{3,}", shown)), "no English word is left"
+
+
+def test_a_plan_for_several_processes_guesses(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "step_seconds", lambda *arguments: pytest.fail("others would wait"))
+    _, [line] = a_plan(tmp_path, 10**10, monkeypatch, auto=False, n_processes=2)
+    assert "at 35% of the machine's peak; memory" in line
+    assert "이 기계 최고 속도의 35%를 낸다면 약 0초" in korean_line(line)
 
 
 def test_a_plan_that_cannot_be(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from llm_workshop.pretraining.plots import (
     spoilt_plot,
 )
 from llm_workshop.pretraining.trials import OPTIMIZERS, Spoilt, Trials
+from llm_workshop.progress import korean_line
 from llm_workshop.settings import load_settings
 from scratch_llm.data import IGNORE
 from scratch_llm.tokenizers import ByteLevelBPE
@@ -58,6 +59,50 @@ def test_nothing_is_run_twice(trials, found, compared, passed, monkeypatch):
     assert trials.spoilt_text() == passed
     assert [row["losses"] for row in trials.compare_optimizers({row["optimizer"]: row["learning_rate"] for row in compared})] == [
         row["losses"] for row in compared]
+
+
+@pytest.mark.parametrize("change", [
+    "pretrain.steps=50", "pretrain.schedule=wsd", "pretrain.warmup_steps=7", "pretrain.ema_decay=0.9", "pretrain.tensorboard=true",
+    "pretrain.compile=auto", "pretrain.save_every=5", "pretrain.log_every=3", "pretrain.keep=3",
+    "pretrain.on_bad_step=roll_back", "pretrain.spike_threshold=9",
+])
+def test_another_long_run_takes_the_same_trials(trials, change):
+    other = _with(trials, change)
+    assert _folders(other) == _folders(trials)
+
+
+@pytest.mark.parametrize("change", [
+    "model.d_model=64", "pretrain.batch_size=4", "pretrain.packing=stream", "pretrain.precision=bfloat16", "pretrain.weight_decay=0",
+    "pretrain.beta2=0.9", "pretrain.grad_clip=2", "pretrain.z_loss=0.1", "trials.steps=40",
+])
+def test_what_changes_a_trial_gives_it_another_folder(trials, change):
+    other = _with(trials, change)
+    assert not set(_folders(other)) & set(_folders(trials))
+
+
+@pytest.mark.parametrize("change", ["pretrain.learning_rate=0.02", "pretrain.optimizer=muon"])
+def test_rate_and_optimiser_are_only_those_of_the_spoilt_text(trials, change):
+    *tests, spoilt = _folders(_with(trials, change))
+    assert tests == _folders(trials)[:-1] and spoilt != _folders(trials)[-1]
+
+
+def _with(trials, change):
+    artifacts = Artifacts(load_settings("smoke", "sample", 0, (*SMALL, change)), root=trials._artifacts.root.parent)
+    return Trials(artifacts, trials._tokenizer, log=lambda line: None)
+
+
+def _folders(trials):
+    configs = {name: trials.config(optimizer=name, learning_rate=0.001) for name in OPTIMIZERS}
+    return [*(trials.folder(name, config) for name, config in configs.items()),
+            trials.folder("spoilt-unprotected", trials.config(**module.WAYS["unprotected"]))]
+
+
+def test_each_line_tells_whose_it_is(trials):
+    lines = []
+    fresh = Trials(Artifacts(trials.settings, root=trials._artifacts.root.parent), trials._tokenizer, log=lines.append)
+    fresh.steps = 20  # no folder has it yet
+    fresh.range_test("muon")
+    assert [korean_line(line).split("  ")[0] for line in lines] == ["Muon: 학습률 시험 20/20"]
 
 
 def test_every_optimiser_learns_at_the_rate_that_its_test_suggests(compared):

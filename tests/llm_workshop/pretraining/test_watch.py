@@ -16,7 +16,15 @@ import pytest
 
 from llm_workshop.artifacts import Artifacts
 from llm_workshop.cli import main
-from llm_workshop.pretraining.watch import WatchServer, find_runs, thinned, watch, watched, write_page
+from llm_workshop.pretraining.watch import (
+    WatchServer,
+    elsewhere,
+    find_runs,
+    thinned,
+    watch,
+    watched,
+    write_page,
+)
 from llm_workshop.settings import load_settings
 
 
@@ -105,6 +113,29 @@ def test_the_command_writes_a_page(root, tmp_path, monkeypatch, capsys):
         watch(Artifacts(load_settings("smoke"), tmp_path / "empty"), 0, str(out))
 
 
+def test_runs_of_another_scale_are_named(tmp_path, capsys):
+    artifacts = Artifacts(load_settings("laptop"), tmp_path)
+    with pytest.raises(ValueError, match=r"'make week5-pretrain'$"):
+        watch(artifacts, 0, str(tmp_path / "page.html"))
+    write_run(tmp_path / "smoke" / "base-model", 3)
+    with pytest.raises(ValueError, match=r"there are runs under smoke: 'make watch SCALE=smoke' shows the latest of them$"):
+        watch(artifacts, 0, str(tmp_path / "page.html"))
+    write_run(tmp_path / "gpu-nsmc+ynat" / "base-model", 3, age=50)
+    assert elsewhere(artifacts) == "; there are runs under gpu-nsmc+ynat, smoke: 'make watch SCALE=smoke' shows the latest of them"
+    os.utime(tmp_path / "smoke" / "base-model" / "metrics.jsonl", (1, 1))
+    assert "'make watch SCALE=gpu DATA=nsmc,ynat'" in elsewhere(artifacts)
+
+
+def test_the_summary_is_shown_in_korean(tmp_path):
+    folder = write_run(tmp_path / "base-model", 3)
+    line = ("plan: 0.5 M parameters, 0.8 M tokens, 2.8 TFLOP, about 9 s judged by a step just now; memory 75 MB (weights 2 MB, gradients 2 MB, "
+            "optimizer 4 MB, activations 21 MB, workspace 5 MB, the rest the allocator's), 20.0 GB free")
+    (folder / "run.json").write_text(json.dumps({"steps": 3, "summary": line}), encoding="utf-8")
+    assert watched(tmp_path)["summary"] == (
+        "계획: 파라미터 0.5 M, 토큰 0.8 M, 계산 2.8 TFLOP, 방금 재 본 스텝으로 셈하면 약 9초, 메모리 75 MB (가중치 2 MB, 기울기 2 MB, "
+        "옵티마이저 4 MB, 활성값 21 MB, 작업 공간 5 MB, 나머지는 할당기), 빈 메모리 20.0 GB")
+
+
 def test_in_a_browser(root, tmp_path):
     """Live: the page draws, goes on as the run does, and shows another run when it is asked for."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright to run the browser tests")
@@ -135,9 +166,15 @@ def test_in_a_browser(root, tmp_path):
         write_page(root, tmp_path / "kept.html")
         page.set_viewport_size({"width": 400, "height": 900})
         page.goto((tmp_path / "kept.html").as_uri())
+        assert page.locator("#written").is_visible()
         assert page.locator("figure").count() == 5
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         if folder := os.environ.get("WATCH_PICTURES"):
             page.screenshot(path=f"{folder}/watch-narrow.png", full_page=True)
+        (root / "base-model" / "samples.jsonl").unlink()
+        shutil.rmtree(root / ".work")
+        write_page(root, tmp_path / "no-samples.html")
+        page.goto((tmp_path / "no-samples.html").as_uri())
+        assert page.locator("figure").count() == 5 and not page.locator("#written").is_visible()
         chromium.close()
         assert not problems
