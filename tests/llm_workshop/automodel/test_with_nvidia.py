@@ -72,7 +72,7 @@ def test_fifty_steps_of_automodel_are_ours(python, tmp_path, architecture):
     job = make_job(tmp_path, architecture)
     theirs = run_job(python, job, tmp_path / "automodel", IDS)
     ours = train_twin(job, tmp_path / "twin")
-    assert len(theirs.losses) == 50 and theirs.losses[-1] < theirs.losses[0] - 0.5, "it learns"
+    assert len(theirs.losses) == 50 and sum(theirs.losses[-5:]) < sum(theirs.losses[:5]) - 5 * 0.15, "it learns"
     assert max(differences(ours.losses, theirs.losses)) < 1e-3
     assert ours.learning_rates[1:] == pytest.approx(theirs.next_learning_rates[:-1], rel=1e-6)
     expected_class = "nemo_automodel.components.models.llama" if architecture == "llama" else "transformers"

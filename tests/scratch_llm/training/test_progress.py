@@ -30,9 +30,9 @@ def test_mfu_is_of_the_measured_peak_and_nominal_mfu_of_the_data_sheet(tiny, mon
 
 def test_a_known_device_is_named_once_and_recorded(tiny, windows, settings, tmp_path, monkeypatch):
     """The device's name stands in for a GPU: everything else runs here."""
-    from scratch_llm.training import loop
+    from scratch_llm.training import run
 
-    monkeypatch.setattr(loop, "nominal_peak", lambda device, dtype: 312e12)
+    monkeypatch.setattr(run, "nominal_peak", lambda device, dtype: 312e12)
     lines, folder = [], tmp_path / "run"
     train(tiny(), *windows, settings(steps=2), folder, log=lines.append)
     assert sum("312 in the data sheet" in line for line in lines) == 1
