@@ -26,9 +26,9 @@ import copy
 
 import torch
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, is_forced
 from llm_workshop.finetuning.baseline import character_ngrams, majority
-from llm_workshop.finetuning.compare import Comparison, forced
+from llm_workshop.finetuning.compare import Comparison
 from llm_workshop.finetuning.compare_plots import (
     PLACES,
     cost_plot,
@@ -58,7 +58,7 @@ report = Report(artifacts, "week06-adapters", "6주차: 어댑터 겨루기")
 
 # %%
 report.section("1. 과제와 원본")
-comparison = Comparison(artifacts, force=forced())
+comparison = Comparison(artifacts, force=is_forced())
 bench, task = comparison.bench, comparison.bench.task
 common, ngrams = majority(task), character_ngrams(task)
 print(f"{task.title}: {', '.join(task.class_names)}")

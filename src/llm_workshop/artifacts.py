@@ -43,6 +43,11 @@ MAKE_TARGETS = {
 _VERSIONED = ("torch", "numpy", "transformers", "tokenizers", "llm-from-scratch-workshop")
 
 
+def is_forced(force: bool | None = None) -> bool:
+    """Whether to do again what is there: as ``force`` says; None: where FORCE=1 is set."""
+    return os.environ.get("FORCE") == "1" if force is None else force
+
+
 @dataclass
 class StageWriter:
     """A stage while it is being written: put files into ``folder`` and figures into ``metrics``."""
@@ -108,7 +113,7 @@ class Artifacts:
 
         ``force`` (None: whether FORCE=1 is set) makes it False whatever is there.
         """
-        if os.environ.get("FORCE") == "1" if force is None else force:
+        if is_forced(force):
             return False
         try:
             self.require(stage)

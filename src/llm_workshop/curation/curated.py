@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, is_forced
 from llm_workshop.curation.dedup.pipeline import deduplicate
 from llm_workshop.curation.dedup.settings import dedup_settings
 from llm_workshop.curation.pipeline import build_clean, naming_a_full_disk, only_one_at
@@ -26,7 +26,7 @@ def build_curated(artifacts: Artifacts, recipe: Recipe | None = None, force: boo
     shards = sorted(artifacts.require("clean").glob("clean-*.jsonl"))
     if artifacts.skip_if_current("curated", used, inputs, force=force):
         return artifacts.path("curated")
-    if os.environ.get("FORCE") == "1" if force is None else force:
+    if is_forced(force):
         artifacts.clear_work("curated")
     work = artifacts.work("curated", used, inputs)
     with only_one_at(work), naming_a_full_disk(artifacts.root):

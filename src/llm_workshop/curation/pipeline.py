@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, is_forced
 from llm_workshop.curation.facts import merge_facts
 from llm_workshop.curation.processes import run_in_processes
 from llm_workshop.curation.recipe import Recipe, load_recipe
@@ -49,7 +49,7 @@ def build_clean(artifacts: Artifacts, recipe: Recipe | None = None, force: bool 
     raw = artifacts.require("raw")
     if artifacts.skip_if_current("clean", used, inputs, force=force):
         return artifacts.path("clean")
-    if os.environ.get("FORCE") == "1" if force is None else force:
+    if is_forced(force):
         artifacts.clear_work("clean")
     work = artifacts.work("clean", used, inputs)
     workers = settings.workers or os.cpu_count() or 1

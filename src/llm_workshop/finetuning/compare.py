@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -133,11 +132,6 @@ def task_of(settings: Settings) -> Task:
     parts = {"train": peft.examples, "valid": peft.held_out, "test": peft.held_out}
     first = {split: Examples(task.split(split).texts[:n], task.split(split).labels[:n]) for split, n in parts.items()}
     return dataclasses.replace(task, **first)
-
-
-def forced() -> bool:
-    """Whether FORCE=1 asks to do again what is there."""
-    return os.environ.get("FORCE") == "1"
 
 
 def round_rate(rate: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_workshop.finetuning.peers import _quiet, _recording
+from llm_workshop.finetuning.peers import quiet, recording, trainer_arguments
 from scratch_llm.data import IGNORE
 from scratch_llm.finetuning.instruction import InstructionWindows
 from scratch_llm.training import TrainingConfig
@@ -41,7 +41,7 @@ def instruction_losses(base: str | Path, windows: InstructionWindows, config: Tr
         raise ValueError("packed rows are compared one example a row: give windows with layout=grouped or padded")
     conversations = [[dict(message) for message in row[0].example.prompt] + [dict(row[0].example.messages[-1])]
                      for step in range(config.steps) for row in windows.rows_of(step)]  # fmt: skip
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_cache=False)
         tokenizer = AutoTokenizer.from_pretrained(base)
         # A text begins with the token that ends the one before it.
@@ -56,21 +56,15 @@ def _trainer(library: str, model: Any, tokenizer: Any, conversations: list[list[
     from datasets import Dataset
     from transformers import Trainer, TrainingArguments
 
-    arguments = {
-        "output_dir": folder, "max_steps": config.steps, "per_device_train_batch_size": config.batch_size,
-        "train_sampling_strategy": "sequential", "learning_rate": config.learning_rate, "lr_scheduler_type": "constant",
-        "adam_beta1": config.betas[0], "adam_beta2": config.betas[1], "weight_decay": config.weight_decay,
-        "max_grad_norm": config.grad_clip, "optim": "adamw_torch_fused", "use_cpu": not torch.cuda.is_available(), "bf16": False,
-        "report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "seed": config.seed,
-    }  # fmt: skip
+    arguments = trainer_arguments(config, folder)
     if library == "trl":
         from trl import SFTConfig, SFTTrainer
 
         settings = SFTConfig(**arguments, max_length=None, packing=False, assistant_only_loss=True, activation_checkpointing=False)
         data = Dataset.from_list([{"messages": messages} for messages in conversations])
-        return _recording(SFTTrainer)(model=model, args=settings, train_dataset=data, processing_class=tokenizer)
+        return recording(SFTTrainer)(model=model, args=settings, train_dataset=data, processing_class=tokenizer)
     rows = [_labelled(tokenizer, messages) for messages in conversations]
-    return _recording(Trainer)(model=model, args=TrainingArguments(**arguments), train_dataset=Dataset.from_list(rows), data_collator=_pad)
+    return recording(Trainer)(model=model, args=TrainingArguments(**arguments), train_dataset=Dataset.from_list(rows), data_collator=_pad)
 
 
 def _labelled(tokenizer: Any, messages: list[dict]) -> dict[str, list[int]]:

@@ -44,7 +44,7 @@ def peer_losses(base: str | Path, adapter: str | Path, windows: Windows, config:
         ValueError: an unknown library, a learning rate that changes, or training in another precision than float32.
     """
     _check(config, library)
-    with _quiet():
+    with quiet():
         import peft
         from transformers import AutoModelForCausalLM, PrinterCallback
 
@@ -105,31 +105,35 @@ def _check(config: TrainingConfig, library: str) -> None:
         raise ValueError(f"precision is {config.precision}: compare libraries in float32, where they round alike")
 
 
-def _trainer(library: str, model: Any, base: str | Path, rows: list[dict], config: TrainingConfig, folder: str) -> Any:
-    """A trainer of that library with a list ``losses`` that it fills."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, Trainer, TrainingArguments
-
-    arguments = {
+def trainer_arguments(config: TrainingConfig, folder: str) -> dict[str, Any]:
+    """``TrainingArguments`` for the rows in their order, one learning rate, our AdamW, and nothing written or logged."""
+    return {
         "output_dir": folder, "max_steps": config.steps, "per_device_train_batch_size": config.batch_size,
         "train_sampling_strategy": "sequential", "learning_rate": config.learning_rate, "lr_scheduler_type": "constant",
         "adam_beta1": config.betas[0], "adam_beta2": config.betas[1], "weight_decay": config.weight_decay,
         "max_grad_norm": config.grad_clip, "optim": "adamw_torch_fused", "use_cpu": not torch.cuda.is_available(), "bf16": False,
         "report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "seed": config.seed,
-        "activation_checkpointing": False,
     }  # fmt: skip
+
+
+def _trainer(library: str, model: Any, base: str | Path, rows: list[dict], config: TrainingConfig, folder: str) -> Any:
+    """A trainer of that library with a list ``losses`` that it fills."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer, Trainer, TrainingArguments
+
+    arguments = {**trainer_arguments(config, folder), "activation_checkpointing": False}
     data = Dataset.from_list(rows)
     if library == "peft":
-        return _recording(Trainer)(model=model, args=TrainingArguments(**arguments), train_dataset=data, data_collator=_pad)
+        return recording(Trainer)(model=model, args=TrainingArguments(**arguments), train_dataset=data, data_collator=_pad)
     from trl import SFTConfig, SFTTrainer
 
     settings = SFTConfig(**arguments, max_length=None, packing=False)
-    return _recording(SFTTrainer)(
+    return recording(SFTTrainer)(
         model=model, args=settings, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(base), data_collator=_pad
     )
 
 
-def _recording(trainer: type) -> type:
+def recording(trainer: type) -> type:
     """A subclass that notes each step's loss, which the logs have rounded."""
 
     class Recording(trainer):
@@ -164,7 +168,7 @@ def _pad(rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' progress bars and advice (on importing them, too), whose levels are put back."""
     logging.disable(logging.WARNING)
     import datasets

@@ -15,9 +15,9 @@ from scratch_llm.io import atomic_write
 from scratch_llm.models import LanguageModel
 from scratch_llm.training import TrainingConfig, choose_dtype, matmul_peak
 from scratch_llm.training.gradients import gradients, loss_function
+from scratch_llm.training.progress import USUAL_MFU
 from scratch_llm.training.step_memory import StepMemory, StepMemoryEstimate
 
-_USUAL_MFU = 0.35  # the share of the matmul peak that a large model reaches; small ones stay far below
 _LONG_SECONDS = 5.0  # a pass that takes longer is not timed twice
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -62,9 +62,9 @@ def summary(model: LanguageModel, config: TrainingConfig, context_length: int, m
     tokens = config.steps * config.batch_size * context_length
     flops = float(model.flops_per_token(context_length, training=True)) * tokens
     if seconds_a_step is None:
-        seconds = flops / (_USUAL_MFU * matmul_peak(device.type, choose_dtype(config.precision, device)[0]))
+        seconds = flops / (USUAL_MFU * matmul_peak(device.type, choose_dtype(config.precision, device)[0]))
         seconds *= 4 / 3 if model.gradient_checkpointing else 1  # the forward pass once more
-        how = f"at {_USUAL_MFU:.0%} of the machine's peak"
+        how = f"at {USUAL_MFU:.0%} of the machine's peak"
     else:
         seconds, how = seconds_a_step * config.steps, "judged by a step just now"
     parts = ", ".join(f"{name} {_size(value)}" for name, value in memory.parts().items())

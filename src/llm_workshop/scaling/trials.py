@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_workshop.artifacts import Artifacts
+from llm_workshop.artifacts import Artifacts, is_forced
 from llm_workshop.progress import print_korean
 from llm_workshop.settings import settings_digest
 from llm_workshop.tokenization.trial import small_model
@@ -98,7 +98,7 @@ class Trials:
         except OSError:
             os.close(self._lock)
             raise ValueError(f"another experiment is adding to {self.table}: wait until it has ended, or stop it") from None
-        if os.environ.get("FORCE") == "1":
+        if is_forced():
             for path in self.folder.iterdir():
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

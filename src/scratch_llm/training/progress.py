@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 
-# A share of the matmul peak that a run reaches for sure: only to guess, before it starts, how long it takes.
-_CAUTIOUS_MFU = 0.35
+# The share of the matmul peak that a large model reaches; small ones stay below.  Only to guess, before a run, how long it takes.
+USUAL_MFU = 0.35
 
 
 class Speedometer:
@@ -28,7 +28,7 @@ class Speedometer:
     def estimated_seconds(self) -> float:
         """A guess at the run's length before it starts; 0 where the model cannot count its FLOPs."""
         flops = (self.flops_per_token or 0) * self.tokens_per_step * self.steps
-        return flops / (_CAUTIOUS_MFU * self.peak_flops)
+        return flops / (USUAL_MFU * self.peak_flops)
 
     def start(self) -> None:
         self._started = time.perf_counter()
