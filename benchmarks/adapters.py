@@ -4,8 +4,9 @@
 
 Models of 15 million parameters (``shapes.py``), 16 x 256 tokens; all weights, or rank 8 on every linear layer of the
 blocks.  A step is forward, loss, backward, clipping to norm 1, fused AdamW on what learns, and the loss read out.  Weights
-and adapters go from ours to theirs through files, and the first losses are compared: what differs has no speed.  Both take
-turns in one process, and the fastest step of each counts.  (This file is not called ``peft``: Python would find it before
+and adapters go from ours to theirs through files, and the first losses are compared: what differs has no speed.  Each has a
+process of its own (what ours asks of the allocator would speed up theirs too), they take turns, and the fastest step of each
+counts.  (This file is not called ``peft``: Python would find it before
 the library.)
 """
 
@@ -13,23 +14,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from adapters_worker import AdapterWorker
 from run import table
 from shapes import check_families, config_of
-from worker import our_step, peer_step
 
 from llm_workshop.errors import install_one_line_errors
 from scratch_llm.models import build_model
-from scratch_llm.peft import LoRAConfig, inject, save_adapter, trainable_parameters
+from scratch_llm.peft import LoRAConfig, inject, save_adapter
 from scratch_llm.training import choose_dtype
 
 FAMILIES, TARGET = ("llama", "gpt2"), 1.3
@@ -48,8 +47,13 @@ def run(
     rows = []
     for family in families:
         for method in methods:
-            steps, n_learnt = contenders(family, method, mode, compiled)
-            speeds = in_turns(steps, config_of(family).vocab_size, rounds=2 if quick else 12, warm_up=1 if quick else 2)
+            with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+                save_weights(family, method, Path(folder))
+                workers = {whose: AdapterWorker(whose, folder, mode, compiled, (BATCH, CONTEXT)) for whose in ("ours", "theirs")}
+                for worker in workers.values():
+                    stack.callback(worker.close)
+                n_learnt = same_count(workers)
+                speeds = in_turns(workers, rounds=2 if quick else 12, warm_up=1 if quick else 2)
             note = f"{mode}{' compiled' if compiled else ''}, {n_learnt:,} weights learn"
             rows.append({
                 "name": f"{method}, {family} 15M, against {'transformers' if method == 'full' else 'PEFT'}", "ours": round(speeds["ours"]), "peer": round(speeds["theirs"]),
@@ -59,45 +63,36 @@ def run(
     return rows
 
 
-def contenders(family: str, method: str, mode: str, compiled: bool) -> tuple[dict, int]:
-    """The step of each, on the same weights and adapters; and how many numbers learn."""
-    import peft
-    from transformers import AutoModelForCausalLM
-
+def save_weights(family: str, method: str, folder: Path) -> None:
+    """A random model and, but for ``full``, an adapter that already says something."""
     torch.manual_seed(0)
-    ours = build_model(config_of(family)).train()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # progress of reading
-        ours.save_pretrained(f"{folder}/base")
-        theirs = AutoModelForCausalLM.from_pretrained(f"{folder}/base", dtype=torch.float32, use_cache=False)
-        if method != "full":
-            for adapter in inject(ours, LoRAConfig(rank=8, targets="all-linear", **METHODS[method])):
-                torch.nn.init.normal_(adapter.B, std=0.02)
-            save_adapter(ours, f"{folder}/adapter")
-            theirs = peft.PeftModel.from_pretrained(theirs, f"{folder}/adapter", is_trainable=True)
-    n_learnt = sum(parameter.numel() for parameter in trainable_parameters(ours).values())
-    their_count = sum(parameter.numel() for parameter in theirs.parameters() if parameter.requires_grad)
-    if n_learnt != their_count:
-        raise RuntimeError(f"{n_learnt:,} weights learn in ours and {their_count:,} in theirs: they are not the same")
-    theirs_of = peer_step(theirs, lambda tokens: theirs(tokens).logits, mode, compiled)
-    return {"ours": our_step(ours, mode, compiled, BATCH), "theirs": theirs_of}, n_learnt
+    model = build_model(config_of(family))
+    model.save_pretrained(folder / "base")
+    if method != "full":
+        for adapter in inject(model, LoRAConfig(rank=8, targets="all-linear", **METHODS[method])):
+            torch.nn.init.normal_(adapter.B, std=0.02)
+        save_adapter(model, folder / "adapter")
 
 
-def in_turns(steps: dict, vocab_size: int, rounds: int, warm_up: int) -> dict[str, float]:
+def in_turns(workers: dict, rounds: int, warm_up: int) -> dict[str, float]:
     """Tokens per second of each in its fastest step after the warm-up: what else runs then must not decide."""
-    generator = torch.Generator().manual_seed(1)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    best = dict.fromkeys(workers, float("inf"))
     for number in range(warm_up + rounds):
-        tokens = torch.randint(1, vocab_size, (BATCH, CONTEXT + 1), generator=generator)
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-        losses = []
-        for name, step in steps.items():
-            start = time.perf_counter()
-            losses.append(step(inputs, targets))
-            if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
-        if number == 0 and abs(losses[0] - losses[1]) > 0.01:
-            raise RuntimeError(f"the first losses are {losses[0]:.4f} and {losses[1]:.4f}: they are not the same function")
-    return {name: BATCH * CONTEXT / min(times) for name, times in seconds.items()}
+        answers = {name: worker.ask("steps", 1) for name, worker in workers.items()}
+        if number == 0 and abs(answers["ours"]["loss"] - answers["theirs"]["loss"]) > 0.01:
+            raise RuntimeError(f"the first losses are {answers['ours']['loss']:.4f} and {answers['theirs']['loss']:.4f}: "
+                               "they are not the same function")
+        if number >= warm_up:
+            best = {name: min(seconds, *answers[name]["seconds"]) for name, seconds in best.items()}
+    return {name: BATCH * CONTEXT / seconds for name, seconds in best.items()}
+
+
+def same_count(workers: dict) -> int:
+    """How many numbers learn in each."""
+    counts = {name: worker.ask("facts")["learnt"] for name, worker in workers.items()}
+    if counts["ours"] != counts["theirs"]:
+        raise RuntimeError(f"{counts['ours']:,} weights learn in ours and {counts['theirs']:,} in theirs: they are not the same")
+    return counts["ours"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One contender of ``training.py`` in one mode, in a process of its own: ``Worker`` starts this file and asks it.
+"""Contenders in processes of their own, which answer how long their steps take: ``Worker`` starts this file and asks it.
 
     python benchmarks/worker.py "ours llama 15M" bf16 1     # then "steps 3", "facts" or "peak 0.5" on its input
 """
@@ -30,19 +30,17 @@ BATCHES = {"15M": 16, "100M": 4}
 PATIENCE = 150.0  # seconds
 
 
-class Worker:
-    """A contender's process; ``ask`` sends one command and waits for its answer."""
+class Process:
+    """A command that answers questions; ``ask`` puts one and waits for its answer."""
 
-    def __init__(self, contender: Contender, precision: str, compiled: bool, patience: float = PATIENCE):
-        self.contender, self.mode, self.patience = contender, mode_name(precision, compiled), patience
+    def __init__(self, command: list[str], patience: float = PATIENCE):
+        self.patience = patience
         # The peers come last in the path: what the core environment holds is shared, so torch is the same.
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY / "src")}
         self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would stop a worker with much to say
         # A session of its own, so that the compilers which it starts end with it.
-        self._process = subprocess.Popen(
-            [contender.python, __file__, str(contender), precision, str(int(compiled))], env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=REPOSITORY,
-            start_new_session=True)
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+                                         text=True, cwd=REPOSITORY, start_new_session=True)
 
     def ask(self, command: str, number: float = 0) -> dict:
         late = threading.Event()
@@ -77,27 +75,49 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
+class Worker(Process):
+    """A contender's process."""
+
+    def __init__(self, contender: Contender, precision: str, compiled: bool, patience: float = PATIENCE):
+        self.contender, self.mode = contender, mode_name(precision, compiled)
+        super().__init__([contender.python, __file__, str(contender), precision, str(int(compiled))], patience)
+
+
 def mode_name(precision: str, compiled: bool) -> str:
     return f"{precision} {'compiled' if compiled else 'eager'}"
 
 
 def work(name: str, precision: str, compiled: bool) -> None:
     """The process behind ``Worker``: "steps N" answers the seconds of each step, "peak" the matmul peak."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    answers = take_output()
     sys.path.append(str(PEERS))
     torch.manual_seed(0)
     contender = Contender.parse(name)
     model, logits_of = contender.build()
     batch, vocab_size = BATCHES[contender.size], config_of(contender.family, contender.size).vocab_size
     step = our_step(model, precision, compiled, batch) if logits_of is None else peer_step(model, logits_of, precision, compiled)
+    facts = {"parameters": sum(p.numel() for p in model.parameters()), "flops_per_token": getattr(
+        model, "flops_per_token", lambda _: None)(CONTEXT)}
+    answer_questions(answers, step, (batch, CONTEXT), vocab_size, precision, facts)
+
+
+def take_output():
+    """The stream of answers; what libraries print goes to the errors instead, for the two must not mix."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def answer_questions(answers, step, shape: tuple[int, int], vocab_size: int, precision: str, facts: dict) -> None:
+    """``ask``'s other end: the same random tokens for every contender."""
+    rows, context_length = shape
     generator = torch.Generator().manual_seed(0)
     for line in sys.stdin:
         command, number = line.split()
         if command == "steps":
             answer = {"seconds": [], "loss": 0.0}
             for _ in range(round(float(number))):
-                tokens = torch.randint(1, vocab_size, (batch, CONTEXT + 1), generator=generator)
+                tokens = torch.randint(1, vocab_size, (rows, context_length + 1), generator=generator)
                 inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
                 start = time.perf_counter()
                 answer["loss"] = step(inputs, targets)
@@ -108,8 +128,7 @@ def work(name: str, precision: str, compiled: bool) -> None:
             dtype = torch.float32 if precision == "float32" else torch.bfloat16
             answer = {"peak": measure_matmul_peak("cpu", dtype, seconds=float(number))}
         else:
-            answer = {"parameters": sum(p.numel() for p in model.parameters()), "flops_per_token": getattr(
-                model, "flops_per_token", lambda _: None)(CONTEXT)}
+            answer = facts
         print(json.dumps(answer), file=answers, flush=True)
 
 

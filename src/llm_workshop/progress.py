@@ -53,8 +53,8 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
     (r"^precision float32: no bfloat16 units here.*$", "정밀도 float32: 이 기계에는 bfloat16 연산 장치가 없어 bfloat16이 더 느립니다"),
     (r"^precision bfloat16: (.+) bfloat16 units$", r"정밀도 bfloat16: \1의 bfloat16 연산 장치를 씁니다"),
     (r"^precision bfloat16: tensor cores of compute capability (\S+)$", r"정밀도 bfloat16: 텐서 코어(compute capability \1)를 씁니다"),
-    (r"^compile off: a run of about (\d+) s is too short to win it back$", r"컴파일 안 함: \1초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
-    (r"^compile on: a run of about (\d+) min wins it back; the first step compiles$", r"컴파일함: \1분쯤 걸릴 학습이라 이득입니다. 첫 스텝에서 컴파일합니다"),
+    (r"^compile off: too short a run to win it back$", "컴파일 안 함: 짧은 학습이라 컴파일하는 시간이 더 깁니다"),
+    (r"^compile on: the run is long enough to win it back; the first step compiles$", "컴파일함: 긴 학습이라 이득입니다. 첫 스텝에서 컴파일합니다"),
     (r"^compile off: no C\+\+ compiler found$", "컴파일 안 함: C++ 컴파일러가 없습니다"),
     (r"^(\S+) examples to learn from, (\S+) held-out questions of (\d+) tasks$", r"배울 예 \1개, 나중에 물을 질문 \2개, 과제 \3가지"),
     (r"^closed tasks: (\S+) of (\S+) answers are right, the best constant answers (\S+)$", r"정답이 정해진 \2문항: 맞힌 것 \1, 가장 좋은 상수 답 \3"),
@@ -69,7 +69,7 @@ _KOREAN = tuple((re.compile(pattern), korean) for pattern, korean in (
 
 
 _PLAN = re.compile(r"plan: (\S+ M) parameters, (\S+ M) tokens, (\S+) TFLOP, about (\S+) (days|h|min|s) (.+); "
-                   r"memory (.+?) \((.+), the rest the allocator's\), (.+) free")
+                   r"memory (.+?) \((.+), the rest the allocator's\), (.+) free( for each process)?")
 _UNITS = {"days": "일", "h": "시간", "min": "분", "s": "초"}
 _PARTS = {"weights": "가중치", "gradients": "기울기", "optimizer": "옵티마이저", "activations": "활성값", "workspace": "작업 공간"}
 
@@ -79,12 +79,12 @@ def _korean_plan(line: str) -> str:
     found = _PLAN.fullmatch(line)
     if found is None:
         return line
-    parameters, tokens, tflop, time_, unit, how, memory, parts, free = found.groups()
+    parameters, tokens, tflop, time_, unit, how, memory, parts, free, each = found.groups()
     for name, korean in _PARTS.items():
         parts = re.sub(rf"\b{name}\b", korean, parts)
     judged = "방금 재 본 스텝으로 셈하면" if how.startswith("judged") else "이 기계 최고 속도의 35%를 낸다면"
     return (f"계획: 파라미터 {parameters}, 토큰 {tokens}, 계산 {tflop} TFLOP, {judged} 약 {time_}{_UNITS[unit]}, "
-            f"메모리 {memory} ({parts}, 나머지는 할당기), 빈 메모리 {free}")
+            f"메모리 {memory} ({parts}, 나머지는 할당기), 빈 메모리 {free}" + (" (프로세스마다)" if each else ""))
 
 
 def korean_line(line: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
-from types import SimpleNamespace
 
 import pytest
 
@@ -38,17 +36,26 @@ def test_rows_of_all_methods(bench):
     assert rows[1]["note"] == f"float32, {n_lora + 3 * 16 + 16 + 2 * 64 + 16:,} weights learn"
 
 
-def test_the_fastest_step_counts(bench, monkeypatch):
-    clock = itertools.accumulate([0, 9, 0, 2, 0, 8, 0, 4, 0, 16])  # the warm-up only looks when it starts
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    speeds = bench.in_turns(dict.fromkeys(("ours", "peft"), lambda *_: 1.0), 61, rounds=2, warm_up=1)
-    assert speeds == {"ours": 2 * 16 / 2, "peft": 2 * 16 / 8}
+class Fake:
+    """Answers as a worker: the seconds of one step after another."""
+
+    def __init__(self, seconds, loss=1.0, learnt=3):
+        self.seconds, self.loss, self.learnt = iter(seconds), loss, learnt
+
+    def ask(self, command, number=0):
+        return {"learnt": self.learnt} if command == "facts" else {"seconds": [next(self.seconds)], "loss": self.loss}
+
+
+def test_the_fastest_step_counts(bench):
+    speeds = bench.in_turns({"ours": Fake([1, 9, 2]), "theirs": Fake([1, 8, 16])}, rounds=2, warm_up=1)
+    assert speeds == {"ours": 2 * 16 / 2, "theirs": 2 * 16 / 8}
 
 
 def test_what_differs_has_no_speed(bench):
-    steps = {"ours": lambda *_: 1.0, "peft": lambda *_: 1.5}
     with pytest.raises(RuntimeError, match=r"the first losses are 1.0000 and 1.5000: they are not the same function"):
-        bench.in_turns(steps, 61, rounds=1, warm_up=1)
+        bench.in_turns({"ours": Fake([1, 1]), "theirs": Fake([1, 1], loss=1.5)}, rounds=1, warm_up=1)
+    with pytest.raises(RuntimeError, match="3 weights learn in ours and 4 in theirs"):
+        bench.same_count({"ours": Fake([]), "theirs": Fake([], learnt=4)})
 
 
 def test_an_unknown_model_is_refused(bench):

@@ -21,7 +21,7 @@ def test_steps_and_evaluations():
     ("resuming after step 40", "스텝 40까지 배운 데서 이어 갑니다"),
     ("precision bfloat16: AVX-512 bfloat16 units", "정밀도 bfloat16: AVX-512의 bfloat16 연산 장치를 씁니다"),
     ("precision bfloat16: as asked", "정밀도 bfloat16: 설정에 따름"),
-    ("compile off: a run of about 12 s is too short to win it back", "컴파일 안 함: 12초쯤 걸릴 학습이라 컴파일하는 시간이 더 깁니다"),
+    ("compile off: too short a run to win it back", "컴파일 안 함: 짧은 학습이라 컴파일하는 시간이 더 깁니다"),
     ("  step 39: the loss  loss of a step", "  스텝 39: the loss  loss of a step"),
     ("step 6: the loss is nan and the gradient norm inf; batch 5 is left out", "스텝 6: 손실 nan, 기울기 inf. 배치 5번을 건너뜁니다"),
     ("step 34: the loss 4.8000 is 5.4 deviations above the median 4.0000 of the last 20 steps; back to step 30, batches 31 to 34 are left out",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from scratch_llm.models import LanguageModel
 from scratch_llm.training import TrainingConfig, choose_dtype, matmul_peak
 from scratch_llm.training.gradients import gradients, loss_function
 from scratch_llm.training.progress import USUAL_MFU
+from scratch_llm.training.ranks import check_shares
 from scratch_llm.training.step_memory import StepMemory, StepMemoryEstimate
 
 _LONG_SECONDS = 5.0  # a pass that takes longer is not timed twice
@@ -29,21 +31,26 @@ def plan_run(model: LanguageModel, config: TrainingConfig, context_length: int, 
     The choice is kept in ``folder``: a run that goes on takes the one it began with, since sums over other pieces round
     otherwise.  Where the micro-batch was given and will not fit, a line says so; training goes on all the same.
 
+    Of several processes each computes its share of the batch in its share of the memory, and all must take the choice of the
+    first.  FSDP, which keeps only parts of the weights, needs less than is told here.
+
     Raises:
-        ValueError: ``auto``, and not even one row fits; or several processes, which would have to agree on it.
+        ValueError: ``auto``, and not even one row fits.
     """
     device = model.device
-    estimate = StepMemoryEstimate(model, config, context_length, choose_dtype(config.precision, device)[0])
+    check_shares(config.batch_size, n_processes)
+    share = dataclasses.replace(config, batch_size=config.batch_size // n_processes, micro_batch_size=None)
+    estimate = StepMemoryEstimate(model, share, context_length, choose_dtype(config.precision, device)[0])
     free = free_memory(device)
+    if device.type == "cpu":
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if n_processes > 1 else 1
     if auto:
-        if n_processes > 1:
-            raise ValueError("pretrain.micro_batch_size=auto is for one process: give a number to several")
-        rows, reason = _choose(estimate, free, folder / "micro-batch.json")
+        rows, reason = _choose(estimate, free, folder / "micro-batch.json", keep=is_first)
         config = dataclasses.replace(config, micro_batch_size=rows)
         log(f"micro_batch_size {rows}: {reason}")
-    memory = estimate.of(config.micro_batch_size)
+    memory = estimate.of(min(config.micro_batch_size, share.batch_size))
     seconds = step_seconds(model, config, context_length) if n_processes == 1 and memory.to_come <= free else None
-    line = summary(model, config, context_length, memory, free, seconds)
+    line = summary(model, config, context_length, memory, free, seconds) + (" for each process" if n_processes > 1 else "")
     log(line)
     if is_first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +129,7 @@ def _cgroup_free(folder: Path = _CGROUP) -> int | None:
     return None if limit == "max" else max(0, int(limit) - used + int(facts.get("inactive_file", 0)))
 
 
-def _choose(estimate: StepMemoryEstimate, free: int, record: Path) -> tuple[int, str]:
+def _choose(estimate: StepMemoryEstimate, free: int, record: Path, keep: bool) -> tuple[int, str]:
     batch_size = estimate.config.batch_size
     try:
         rows = json.loads(record.read_text(encoding="utf-8"))["micro_batch_size"]
@@ -131,9 +138,10 @@ def _choose(estimate: StepMemoryEstimate, free: int, record: Path) -> tuple[int,
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a new run, or a record that a kill cut
     rows, memory = estimate.largest_that_fits(free)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(record) as stream:
-        json.dump({"micro_batch_size": rows, "needs": memory.to_come, "free": free}, stream)
+    if keep:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(record) as stream:
+            json.dump({"micro_batch_size": rows, "needs": memory.to_come, "free": free}, stream)
     if rows == batch_size:
         return rows, f"the whole batch needs {_size(memory.to_come)} more, {_size(free)} are free"
     larger = next(n for n in range(rows + 1, batch_size + 1) if batch_size % n == 0)

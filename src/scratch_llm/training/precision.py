@@ -75,8 +75,8 @@ def choose_compile(compile: str, estimated_seconds: float, before: bool | None =
     if not compiler:
         return False, "off: no C++ compiler found"
     if estimated_seconds < _WORTH_COMPILING_SECONDS:
-        return False, f"off: a run of about {estimated_seconds:.0f} s is too short to win it back"
-    return True, f"on: a run of about {estimated_seconds / 60:.0f} min wins it back; the first step compiles"
+        return False, "off: too short a run to win it back"
+    return True, "on: the run is long enough to win it back; the first step compiles"
 
 
 def find_compiler() -> str | None:

@@ -190,11 +190,24 @@ def test_a_plan_for_several_processes_guesses(tmp_path, monkeypatch):
     assert "이 기계 최고 속도의 35%를 낸다면 약 0초" in korean_line(line)
 
 
+def test_the_choice_of_several_processes(tmp_path, monkeypatch):
+    """Each computes its share of the batch, and those of one machine share its memory; one of them writes down the choice."""
+    config, [choice, line] = a_plan(tmp_path / "a", 10**10, monkeypatch, n_processes=2)
+    assert (config.batch_size, config.micro_batch_size) == (8, 4)
+    assert line.endswith("free for each process") and korean_line(line).endswith("(프로세스마다)")
+    alone = a_plan(tmp_path / "b", 58 * 10**6, monkeypatch)[0].micro_batch_size
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    shared, _ = a_plan(tmp_path / "c", 2 * 58 * 10**6, monkeypatch, n_processes=2)
+    assert shared.micro_batch_size == alone
+    other, _ = a_plan(tmp_path / "d", 10**10, monkeypatch, n_processes=2, is_first=False)
+    assert other.micro_batch_size == 4 and not (tmp_path / "d").exists()
+
+
 def test_a_plan_that_cannot_be(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a step on a single row takes"):
         a_plan(tmp_path, 10**6, monkeypatch)
-    with pytest.raises(ValueError, match="is for one process"):
-        a_plan(tmp_path, 10**10, monkeypatch, n_processes=2)
+    with pytest.raises(ValueError, match="batch_size 8 cannot be shared among 3 processes"):
+        a_plan(tmp_path, 10**10, monkeypatch, n_processes=3)
     config, lines = a_plan(tmp_path, 10**6, monkeypatch, auto=False)
     assert config.micro_batch_size == 8 and lines[-1].startswith("warning: that is more than the 1 MB that are free")
 
