@@ -10,7 +10,14 @@ from pathlib import Path
 
 import jupytext
 import pytest
-from support.lab_runs import NEEDS_TRITON, RUNS, skip_without_triton, take_the_model
+from support.lab_runs import (
+    FRESH_NOTEBOOK,
+    NEEDS_TRITON,
+    RUNS,
+    run_notebook,
+    skip_without_triton,
+    take_the_model,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercises", "solutions") and not p.stem.startswith("test_"))
@@ -18,8 +25,10 @@ SCRIPTS = sorted(p for p in ROOT.glob("labs/*/*.py") if p.stem not in ("exercise
 SHOW_LOST_CHARACTERS = ("labs/week02_curation/clean.py", "labs/week02_curation/report.py")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("script", RUNS)
-def test_the_lab_runs_and_leaves_its_report(script, tmp_path, trained):
+def test_the_lab_runs_and_leaves_its_report_and_goes_on_as_a_notebook(script, tmp_path, monkeypatch, trained):
     if script in NEEDS_TRITON:
         skip_without_triton()
     take_the_model(script, trained, tmp_path)
@@ -35,6 +44,8 @@ def test_the_lab_runs_and_leaves_its_report(script, tmp_path, trained):
     assert pictures and all((reports / name).stat().st_size > 10_000 for name in pictures)
     assert "�" not in text or script in SHOW_LOST_CHARACTERS
     assert "nan" not in text
+    if script not in FRESH_NOTEBOOK:
+        run_notebook(script, RUNS[script], tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -192,7 +192,7 @@ def test_a_plan_for_several_processes_guesses(tmp_path, monkeypatch):
 
 def test_the_choice_of_several_processes(tmp_path, monkeypatch):
     """Each computes its share of the batch, and those of one machine share its memory; one of them writes down the choice."""
-    config, [choice, line] = a_plan(tmp_path / "a", 10**10, monkeypatch, n_processes=2)
+    config, [_, line] = a_plan(tmp_path / "a", 10**10, monkeypatch, n_processes=2)
     assert (config.batch_size, config.micro_batch_size) == (8, 4)
     assert line.endswith("free for each process") and korean_line(line).endswith("(프로세스마다)")
     alone = a_plan(tmp_path / "b", 58 * 10**6, monkeypatch)[0].micro_batch_size
