@@ -33,11 +33,13 @@ JOBS = {
     "qwen3_moe": {"model": "qwen3_moe"},
     "deepseek_v3": {"model": "deepseek_v3"},
     "accumulated": {"model": "llama", "values": {"micro_batch_size": 2}},
-    "uneven": {"model": "gpt2", "uneven": True, "values": {"micro_batch_size": 2}},
+    "uneven": {"model": "gpt2", "windows": "uneven", "values": {"micro_batch_size": 2}},
     "balance-loss": {"model": "qwen3_moe", "shape": {"balance_loss": True}, "values": {"micro_batch_size": 4}},
     "lora": {"model": "llama", "lora": True},
     "checkpointed": {"model": "deepseek_v3", "checkpointing": True},
     "average": {"model": "llama", "values": {"ema_decay": 0.9, "z_loss": 1e-3}},
+    "skip": {"model": "llama", "windows": "faulty", "values": {"on_bad_step": "skip"}},
+    "roll_back": {"model": "gpt2", "windows": "faulty", "values": {"on_bad_step": "roll_back", "ema_decay": 0.9}},
     "muon": {"model": "llama", "values": {"optimizer": "muon"}},
     "adafactor": {"model": "llama", "values": {"optimizer": "adafactor"}},
 }
@@ -117,6 +119,17 @@ def test_two_processes_give_the_losses_of_one(name, together, alone):
     for rank in (0, 1):  # the model given is whole again, on every rank, and of its own class
         assert_same_weights(folder, expected, rank, atol)
         assert facts[rank]["class"] == fact["class"]
+
+
+@pytest.mark.parametrize("name, left_out, where_to", [("skip", [9, 9], None), ("roll_back", [8, 9], 8)])
+def test_a_batch_that_is_bad_for_one_is_left_out_by_all(name, left_out, where_to, together, alone):
+    """Losses and weights are those of one process, which the first test of this file asserts; here that it did happen."""
+    folder, facts = together[name]
+    for where in (folder, alone(name)[0]):
+        [told] = [record["bad_steps"] for record in read_records(where / "metrics.jsonl") if "bad_steps" in record]
+        assert told[0]["batches_left_out"] == left_out
+    if where_to is not None:
+        assert any(f"back to step {where_to}, batches 8 to 9 are left out" in line for line in facts[0]["lines"])
 
 
 def test_only_the_first_prints_writes_and_generates(together, alone):
