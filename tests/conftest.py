@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # A busy machine is no fault of a test.
 settings.register_profile("workshop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("workshop")
+
+
+# Started in the background of a script, a process ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shared_data_folder() -> Path:

@@ -23,7 +23,7 @@ def test_every_part_has_a_run_and_a_line_of_help(run):
 
 
 def test_every_benchmark_is_a_part(run, repository):
-    beside = {"run", "shapes", "contenders", "generation_peers", "worker", "gpu", "curation_rules", "curation_ours", "curation_datatrove", "dedup_datatrove"}
+    beside = {"run", "shapes", "contenders", "generation_peers", "worker", "adapters_worker", "gpu", "curation_rules", "curation_ours", "curation_datatrove", "dedup_datatrove"}
     assert {path.stem for path in (repository / "benchmarks").glob("*.py")} - beside == set(run.PARTS)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import os
 import re
 import threading
@@ -81,7 +82,7 @@ def join_ranks(strategy: str = "ddp", timeout_seconds: float = 600.0) -> Iterato
     ranks = kinds[strategy](rank, size, device, store)
     with ranks.watching():
         yield ranks
-    dist.destroy_process_group()
+    ranks.close()
 
 
 def rank_device() -> torch.device:
@@ -115,6 +116,13 @@ class ReplicatedRanks(Ranks):
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return total.tolist()
+
+    def close(self) -> None:
+        """Part from the others.  DDP's module goes first: were it the last to let go of the group of processes, it would end
+        gloo's thread while it holds Python's lock, for which that thread may be waiting (torch 2.13)."""
+        self._module = None
+        gc.collect()
+        dist.destroy_process_group()
 
     # -- trouble --------------------------------------------------------------------------------------
 

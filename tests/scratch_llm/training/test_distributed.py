@@ -6,15 +6,20 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from support.ranks_work import run_job
+from torch.nn.parallel import DistributedDataParallel
 
+from scratch_llm.training import distributed, train
 from scratch_llm.training.checkpoint import list_checkpoints, read_checkpoint
 from scratch_llm.training.distributed import ShardedRanks, join_ranks
 from scratch_llm.training.launch import LaunchError, launch
@@ -271,6 +276,27 @@ def test_ended_with_the_launcher(tmp_path):
 
 
 # -- what needs no second process ---------------------------------------------------------------------
+
+
+def test_the_reducer_is_gone_before_the_group(tiny, windows, settings, tmp_path, monkeypatch):
+    """Else it destroys the group while it holds Python's lock, and gloo's thread may wait for that for ever."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    left, destroy, modules = [], dist.destroy_process_group, []
+
+    class Seen(DistributedDataParallel):
+        def __init__(self, *values, **options):
+            super().__init__(*values, **options)
+            modules.append(weakref.ref(self.reducer))
+
+    monkeypatch.setattr(distributed, "DistributedDataParallel", Seen)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: (left.extend(ref() for ref in modules), destroy()))
+    with join_ranks("ddp") as ranks:
+        train(tiny(), *windows, settings(steps=2), tmp_path, log=lambda line: None, ranks=ranks)
+    assert len(modules) == 1 and left == [None] and not dist.is_initialized()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tiny, windows, settings, tmp_path):
