@@ -36,20 +36,20 @@ def equality_plot(metrics: Mapping[str, Path], tolerance: float) -> Figure:
     losses.set_title("손실: 네 곡선이 포개집니다")
     losses.set_ylabel("nat/토큰")
     losses.legend(loc="upper right")
-    for place, (method, values) in enumerate(loss_differences(metrics).items(), 1):
+    apart = loss_differences(metrics)
+    for place, values in enumerate(apart.values(), 1):
         # A difference of nothing has no place on a logarithmic axis: it is drawn at the bottom.
         differences.plot(range(1, len(values) + 1), [max(value, 1e-9) for value in values], color=COLORS[place], marker="o",
-                         markersize=_WIDTHS[place], linewidth=_WIDTHS[place] / 2, label=METHODS[method][0])
+                         markersize=_WIDTHS[place], linewidth=_WIDTHS[place] / 2)  # the colours are those of the left
     differences.text(0.01, 0.02, "맨 아래: 차이 없음", transform=differences.transAxes, fontsize=8.5, color=COLORS[5])
     differences.axhline(tolerance, color=COLORS[5], linestyle="--", linewidth=1.2)
     differences.text(1, tolerance * 1.3, f"허용 오차 {tolerance:.0e}", fontsize=8.5, color=COLORS[5])
     differences.set_yscale("log")
     differences.yaxis.set_minor_locator(NullLocator())
-    differences.set_ylim(2e-10, tolerance * 100)
+    differences.set_ylim(2e-10, 10 * max(tolerance, *(max(values) for values in apart.values())))
     differences.set_title("한 프로세스와의 상대 차이")
     differences.set_ylabel("차이 / 손실")
     differences.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))  # mathtext's minus is not in the font
-    differences.legend(loc="upper right", ncols=3)
     for axes in (losses, differences):
         axes.set_xlabel("스텝")
     return figure

@@ -58,8 +58,9 @@ def stage_of(method: str) -> str:
 
 
 def used_settings(settings: Settings) -> dict[str, Any]:
-    return {"model": settings.model, "batch_size": settings.pretrain.batch_size, "learning_rate": settings.pretrain.learning_rate,
-            "steps": settings.distributed.steps, "processes": n_processes(settings), "seed": settings.seed}
+    config = lab_config(settings)
+    return {"model": settings.model, "batch_size": config.batch_size, "learning_rate": config.learning_rate,
+            "warmup_steps": config.warmup_steps, "steps": config.steps, "processes": n_processes(settings), "seed": settings.seed}
 
 
 def lab_device(settings: Settings) -> torch.device:
@@ -69,10 +70,13 @@ def lab_device(settings: Settings) -> torch.device:
 
 
 def lab_config(settings: Settings) -> TrainingConfig:
-    """A short run in float32: two ways of adding up are told apart to the sixth decimal only there."""
+    """A short run in float32: two ways of adding up are told apart to the sixth decimal only there.
+
+    Its steps are small: one that throws the loss up makes a hundred times as much of what rounding left.
+    """
     steps = settings.distributed.steps
-    return TrainingConfig(steps=steps, batch_size=settings.pretrain.batch_size, learning_rate=settings.pretrain.learning_rate,
-                          precision="float32", compile="off", eval_every=steps, save_every=max(1, steps // 4), eval_batches=4,
+    return TrainingConfig(steps=steps, batch_size=settings.pretrain.batch_size, learning_rate=settings.pretrain.learning_rate / 30,
+                          warmup_steps=steps // 3, precision="float32", compile="off", eval_every=steps, save_every=max(1, steps // 4), eval_batches=4,
                           log_every=max(1, steps // 4), seed=settings.seed)
 
 
