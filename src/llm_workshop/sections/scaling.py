@@ -14,7 +14,7 @@ class ScalingSettings(Section):
     context_length: int = Field(128, ge=8, description="tokens per training sequence")
     tokens: int = Field(400_000, ge=1, description="training tokens of each run")
     batch_size: int = Field(8, ge=1, description="sequences per optimiser step")
-    learning_rate: float = Field(6e-3, gt=0, description="peak learning rate at a width of 64; it falls with the root of the width")
+    learning_rate: float = Field(6e-3, gt=0, description="peak learning rate at a width of 64; it falls with the width")
     seeds: int = Field(1, ge=1, description="runs of each width, with seeds of their own; the law is fitted to all")
     bootstrap: int = Field(400, ge=20, description="fits to resampled residuals, for the confidence band")
     isoflops: tuple[float, ...] = Field((), description="budgets in floating-point operations, each shared out over widths")

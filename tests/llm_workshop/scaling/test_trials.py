@@ -156,7 +156,7 @@ def test_the_runs_of_a_sweep():
     runs = width_trials(settings("scaling.widths=128,32,64", "scaling.seeds=2", "scaling.larger_width=256"))
     assert [(run.width, run.seed) for run in runs] == [(32, 0), (32, 1), (64, 0), (64, 1), (128, 0), (128, 1)]
     assert len({run.tokens for run in runs}) == 1
-    assert runs[4].learning_rate == pytest.approx(runs[0].learning_rate / 2, rel=1e-3), "four times the width, half the learning rate"
+    assert runs[4].learning_rate == pytest.approx(runs[0].learning_rate / 4, rel=1e-3), "four times the width, a quarter of the learning rate"
     assert learning_rate_at_width(1e-3, 64) == 1e-3 and at_width(runs[2], 64).learning_rate == runs[2].learning_rate
     assert larger_trial(settings("scaling.larger_width=256")).width == 256
 
