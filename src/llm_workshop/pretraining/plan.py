@@ -133,7 +133,8 @@ def _choose(estimate: StepMemoryEstimate, free: int, record: Path, keep: bool) -
     batch_size = estimate.config.batch_size
     try:
         rows = json.loads(record.read_text(encoding="utf-8"))["micro_batch_size"]
-        if isinstance(rows, int) and rows >= 1 and batch_size % rows == 0:
+        # It may be more than a process's share, if fewer shared the batch before: that takes its rows at once.
+        if isinstance(rows, int) and rows >= 1 and (batch_size % rows == 0 or rows % batch_size == 0):
             return rows, "as before the interruption"
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a new run, or a record that a kill cut

@@ -195,6 +195,9 @@ def test_the_choice_of_several_processes(tmp_path, monkeypatch):
     config, [_, line] = a_plan(tmp_path / "a", 10**10, monkeypatch, n_processes=2)
     assert (config.batch_size, config.micro_batch_size) == (8, 4)
     assert line.endswith("free for each process") and korean_line(line).endswith("(프로세스마다)")
+    one, _ = a_plan(tmp_path / "e", 10**10, monkeypatch)
+    two, lines = a_plan(tmp_path / "e", 10**10, monkeypatch, n_processes=2)
+    assert two == one and two.micro_batch_size == 8 and "as before the interruption" in lines[0], "a run may go on with more processes"
     alone = a_plan(tmp_path / "b", 58 * 10**6, monkeypatch)[0].micro_batch_size
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     shared, _ = a_plan(tmp_path / "c", 2 * 58 * 10**6, monkeypatch, n_processes=2)
