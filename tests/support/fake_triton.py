@@ -80,6 +80,12 @@ def fails(message: str, code: grpc.StatusCode, after: tuple[str, ...] = ()) -> C
     return run
 
 
+def when_ended(context: Any, event: threading.Event) -> None:
+    """Set ``event`` when the call is over, even if it was before this line was reached."""
+    if not context.add_callback(event.set):
+        event.set()
+
+
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """``behaviours`` are used one a request, the last of them for all that follow."""
 

@@ -111,11 +111,11 @@ class Answer(Iterator[Delta]):
             return
         stream, where = self._open()
         pieces, watch = Pieces(self._max_new_tokens), Watch(self._timeouts, stream.cancel)
-        self._stream = stream
-        self._watchdog.add(watch)
-        if self._cancelled.is_set():  # between the question above and the stream
-            stream.cancel()
-        try:
+        try:  # at once: Ctrl-C may come at any line, and an answer that nobody waits for must end
+            self._stream = stream
+            self._watchdog.add(watch)
+            if self._cancelled.is_set():  # between the question above and the stream
+                stream.cancel()
             for response in stream:
                 watch.pause()
                 self._started = True

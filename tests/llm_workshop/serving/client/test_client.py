@@ -9,9 +9,10 @@ import time
 
 import grpc
 import pytest
-from support.fake_triton import INFO, FakeTriton, fails, outputs, words
+from support.fake_triton import INFO, FakeTriton, fails, outputs, when_ended, words
 
 from llm_workshop.serving.client import Retry, Timeouts, TritonClient, UnreachableError
+from llm_workshop.serving.client.watchdog import Watchdog
 from llm_workshop.serving.engine import BusyError, EngineError, PromptTooLongError, Sampling
 from llm_workshop.serving.triton.interface import INPUTS
 
@@ -196,7 +197,7 @@ def test_a_port_that_is_not_grpc_is_told_in_time():
 )
 def test_time_limits(connect, timeouts, behaviour, message):
     def slow(server, request, context):
-        context.add_callback(server.release.set)
+        when_ended(context, server.release)
         yield from behaviour(server, request, context)
 
     with FakeTriton(slow) as fake:
@@ -229,7 +230,7 @@ def test_impossible_time_limits(timeout):
 
 
 def endless(server, request, context):
-    context.add_callback(server.cancelled.set)
+    when_ended(context, server.cancelled)
     for number in itertools.count(1):
         if server.release.wait(0.02):
             return
@@ -256,7 +257,7 @@ def test_another_thread_cancels(connect):
 
 def test_cancelled_before_the_first_token_and_between_attempts(connect):
     def silent(server, request, context):
-        context.add_callback(server.release.set)
+        when_ended(context, server.release)
         server.release.wait(30)
         yield from ()
 
@@ -268,6 +269,22 @@ def test_cancelled_before_the_first_token_and_between_attempts(connect):
         answer = connect(fake, retry=Retry(5, 20, 20)).generate("가")
         threading.Timer(0.2, answer.cancel).start()
         assert [d.finish_reason for d in answer] == ["cancelled"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_between_the_request_and_the_first_token(connect, monkeypatch, when):
+    def interrupted(watchdog, watch, add=Watchdog.add):
+        if when == "after":
+            add(watchdog, watch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watchdog, "add", interrupted)
+    with FakeTriton(endless) as fake:
+        client = connect(fake)
+        with pytest.raises(KeyboardInterrupt):
+            next(client.generate("가"))
+        assert fake.cancelled.wait(5) or not fake.requests, "nobody waits for this answer"
+        assert not client._watchdog._watches
 
 
 @pytest.mark.parametrize("wrapped", ["{}", "Failed to process the request(s) for model 'x', message: {}"])

@@ -17,7 +17,7 @@ import time
 from fcntl import ioctl
 
 import pytest
-from support.fake_triton import INFO, FakeTriton, fails, outputs, words
+from support.fake_triton import INFO, FakeTriton, fails, outputs, when_ended, words
 
 from scratch_llm.tokenizers import SPECIAL_TOKENS, ByteLevelBPE
 
@@ -147,7 +147,7 @@ def test_a_conversation_with_commands(terminal, info):
 
 def test_ctrl_c_stops_the_answer_and_keeps_it_then_quits(terminal, info):
     def endless(server, request, context):
-        context.add_callback(server.cancelled.set)
+        when_ended(context, server.cancelled)
         for n in range(1, 500):
             if server.release.wait(0.05):
                 return
@@ -173,7 +173,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_it_then_quits(terminal, info):
 
 def test_stopped_before_the_first_token(terminal, info):
     def silent(server, request, context):
-        context.add_callback(server.cancelled.set)
+        when_ended(context, server.cancelled)
         server.release.wait(30)
         yield from ()
 
