@@ -51,22 +51,29 @@ def block_attention(
 
 
 class _BlockAttention(torch.autograd.Function):
-    """p = softmax(q k^T), y = p v; q comes scaled."""
+    """p = softmax(q k^T), y = p v; q comes scaled.
+
+    Compiled, what is kept is e = p times its row's denominator, and rows of y and of dL/dy, d numbers each, are
+    divided instead of those of e: so e leaves the one pass over the scores in their dtype.
+    """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, window: int | None, segments: SegmentMask | None) -> Tensor:
-        blocks, probabilities, ctx.blocks = [], [], _blocks(q.shape[2], window, segments)
+        blocks, probabilities, denominators, ctx.blocks = [], [], [], _blocks(q.shape[2], window, segments)
         for first, start, end in ctx.blocks:
             scores = q[:, :, start:end] @ k[:, :, first:end].transpose(-1, -2)
             if segments is None:
                 hidden = ~causal_mask(end - start, end - first, q.device, window)
             else:
                 hidden = segments.hidden(first, start, end, window)
-            p = torch.softmax(scores.masked_fill_(hidden, float("-inf")), dim=-1)
+            p, denominator = _softmax(scores.masked_fill_(hidden, float("-inf")))
+            y = p @ v[:, :, first:end]
             probabilities.append(p)
-            blocks.append(p @ v[:, :, first:end])
+            blocks.append(y if denominator is None else (y / denominator).to(y.dtype))
+            denominators.append(denominator)
         y = torch.cat(blocks, dim=2)
-        ctx.save_for_backward(q, k, v, y, *probabilities)
+        whole = None if denominators[0] is None else torch.cat(denominators, dim=2)
+        ctx.save_for_backward(q, k, v, y, whole, *probabilities)
         return y
 
     @staticmethod
@@ -76,8 +83,8 @@ class _BlockAttention(torch.autograd.Function):
         The row sum stands for rowsum(p * (g v^T)) in softmax's gradient (Dao et al. 2022, FlashAttention,
         appendix B.2): a product over d numbers instead of T.
         """
-        q, k, v, y, *probabilities = ctx.saved_tensors
-        grad = grad.contiguous()
+        q, k, v, y, denominator, *probabilities = ctx.saved_tensors
+        grad = grad.contiguous() if denominator is None else (grad / denominator).to(q.dtype).contiguous()
         row_sums = (grad.float() * y.float()).sum(dim=-1, keepdim=True).to(q.dtype)
         grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
         for (first, start, end), p in zip(ctx.blocks, probabilities):
@@ -87,6 +94,14 @@ class _BlockAttention(torch.autograd.Function):
             grad_k[:, :, first:end] += ds.transpose(-1, -2) @ q[:, :, start:end]
             grad_v[:, :, first:end] += p.transpose(-1, -2) @ g
         return torch.cat(grad_q, dim=2), grad_k, grad_v, None, None
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(p, None); while compiling p times its denominator, in the dtype of ``scores``, and the float32 denominator."""
+    if not torch.compiler.is_compiling():
+        return torch.softmax(scores, dim=-1), None
+    exponentials = (scores.float() - scores.amax(dim=-1, keepdim=True).float()).exp().to(scores.dtype)
+    return exponentials, exponentials.sum(dim=-1, keepdim=True, dtype=torch.float32)
 
 
 def _blocks(length: int, window: int | None, segments: SegmentMask | None = None) -> list[tuple[int, int, int]]:

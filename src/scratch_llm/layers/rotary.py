@@ -45,6 +45,9 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     For a pair (a, b): (a cos - b sin, b cos + a sin); swapping the halves brings b to a's place.
     """
+    if torch.compiler.is_compiling():  # Inductor vectorises a flip of whole halves, and reads a roll number by number
+        halves, cos, sin = (t.unflatten(-1, (2, -1)) for t in (x, cos.to(x.dtype), sin.to(x.dtype)))
+        return torch.addcmul(halves * cos, halves.flip(-2), sin).flatten(-2)
     swapped = x.roll(x.shape[-1] // 2, dims=-1)
     return torch.addcmul(x * cos.to(x.dtype), swapped, sin.to(x.dtype))
 

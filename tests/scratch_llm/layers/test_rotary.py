@@ -185,6 +185,22 @@ def test_fast_rotation_is_the_clear_one(scaling):
     torch.testing.assert_close(apply_rotary(x, cos[:, None], sin[:, None]), expected)
 
 
+def test_rotation_while_compiling_is_the_same_function():
+    """It swaps the halves in another way there; the gradient is the rotation back."""
+    cos, sin = rotary_tables(8, 5)
+    x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(0))
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    torch.compiler.reset()
+    compiled = torch.compile(apply_rotary, backend="aot_eager", fullgraph=True)
+    turned = [rotate(y, cos[:, None], sin[:, None]) for rotate, y in zip((apply_rotary, compiled), inputs)]
+    for y in turned:
+        y.backward(x)
+    torch.testing.assert_close(turned[1], turned[0])
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
+    torch.testing.assert_close(inputs[0].grad, apply_rotary(x, cos[:, None], -sin[:, None]))
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("n_heads, head_dim", [(1, 2), (3, 6), (4, 10)])
 def test_permutations_undo_each_other_and_pair_the_same_dimensions(n_heads, head_dim):
     generator = torch.Generator().manual_seed(0)

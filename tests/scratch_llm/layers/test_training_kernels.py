@@ -108,9 +108,24 @@ def test_never_holds_all_logits():
     assert max(sizes) <= 1 << 22 < hidden.shape[0] * weight.shape[0]
 
 
+# While compiling it keeps other things for the backward pass.
+@pytest.fixture
+def block_attention_as(request):
+    if not request.param:
+        yield block_attention
+        return
+    torch.compiler.reset()
+    yield torch.compile(block_attention, backend="aot_eager", fullgraph=True, dynamic=False)
+    torch.compiler.reset()
+
+
+eager_and_compiled = pytest.mark.parametrize("block_attention_as", [False, True], ids=["eager", "compiled"], indirect=True)
+
+
+@eager_and_compiled
 @pytest.mark.parametrize("length", [2, 5, 128, 129, 300])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_block_attention_and_its_gradients(length, kv_heads):
+def test_block_attention_and_its_gradients(length, kv_heads, block_attention_as):
     def tensors():
         generator = torch.Generator().manual_seed(length)
         return [
@@ -119,7 +134,7 @@ def test_block_attention_and_its_gradients(length, kv_heads):
         ]
 
     ours, plain = tensors(), tensors()
-    a, b = block_attention(*ours), clear_attention(*plain)
+    a, b = block_attention_as(*ours), clear_attention(*plain)
     grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
     a.backward(grad)
     b.backward(grad)
@@ -128,12 +143,13 @@ def test_block_attention_and_its_gradients(length, kv_heads):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_block_attention_in_bfloat16_is_as_near_the_truth_as_the_library():
+@eager_and_compiled
+def test_block_attention_in_bfloat16_is_as_near_the_truth_as_the_library(block_attention_as):
     generator = torch.Generator().manual_seed(0)
     exact = [torch.randn(2, 3, 200, 16, generator=generator) for _ in range(3)]
     errors = []
     for function in (
-        block_attention,
+        block_attention_as,
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     ):
         low = [t.bfloat16().requires_grad_() for t in exact]
