@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from scratch_llm.training.by_parameter import ByParameter
+from scratch_llm.training.by_parameter import ByParameter, part_like, whole
 
 
 class Adafactor(ByParameter):
@@ -38,6 +38,8 @@ class Adafactor(ByParameter):
 
     def _update(self, w: Tensor, g: Tensor, group: dict) -> None:
         state = self.state[w]
+        if w.dim() > 1:
+            g = whole(g)  # a column's mean is over all rows; the means are small, and kept by every rank
         if not state:
             state["step"] = 0
             if w.dim() > 1:
@@ -50,7 +52,7 @@ class Adafactor(ByParameter):
 
         w.mul_(1 - lr * group["weight_decay"])
         update = g * self._variance(state, g, t ** -group["decay_power"]).rsqrt_()
-        w.add_(update, alpha=-size / max(1.0, _rms(update)))
+        w.add_(part_like(update, w), alpha=-size / max(1.0, _rms(update)))
 
     @staticmethod
     def _variance(state: dict, g: Tensor, share: float) -> Tensor:
@@ -58,10 +60,12 @@ class Adafactor(ByParameter):
         eps = torch.finfo(g.dtype).eps
         if g.dim() < 2:
             return state["variance"].lerp_(g.square(), share).clamp(min=eps**2)
+        for name in ("row_var", "col_var"):  # of a matrix with one row they have its shape, by which a checkpoint is shared out
+            state[name] = whole(state[name])
         row = state["row_var"].lerp_(g.square().mean(-1, keepdim=True), share)
         column = state["col_var"].lerp_(g.square().mean(-2, keepdim=True), share)
         return (row @ column).div_(row.mean(-2, keepdim=True).clamp_(min=eps)).clamp_(min=eps**2)
 
 
 def _rms(tensor: Tensor) -> float:
-    return tensor.norm().item() / tensor.numel() ** 0.5
+    return whole(tensor.norm()).item() / tensor.numel() ** 0.5

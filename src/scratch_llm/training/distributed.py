@@ -32,11 +32,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scratch_llm.training.all_reduce import ring_all_reduce
-from scratch_llm.training.config import TrainingConfig
+from scratch_llm.training.by_parameter import part_like
 from scratch_llm.training.ranks import ALONE, Ranks
 
 STRATEGIES = ("ddp", "fsdp", "hand")
@@ -184,12 +184,6 @@ class ShardedRanks(ReplicatedRanks):
     whose weights come back with ``give_back``; checkpoints hold whole tensors, as one process writes them.
     """
 
-    def check(self, config: TrainingConfig) -> None:
-        super().check(config)
-        if config.optimizer != "adamw":
-            raise ValueError(f"optimizer {config.optimizer} works on whole matrices, of which strategy fsdp keeps parts; "
-                             f"choose optimizer adamw, or strategy ddp")
-
     def learner(self, model: nn.Module) -> nn.Module:
         _copy_from_first(model)
         sharded = copy.deepcopy(model)
@@ -255,7 +249,7 @@ def _part(value: Any, parameter: Tensor | None) -> Any:
     """This rank's part of a whole tensor that lies like ``parameter``; what has another shape stays as it is."""
     if not (isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape):
         return value
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return part_like(value, parameter)
 
 
 @torch.no_grad()

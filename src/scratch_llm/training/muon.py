@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scratch_llm.training.by_parameter import ByParameter
+from scratch_llm.training.by_parameter import ByParameter, part_like, whole
 
 # p(x) = a x + b x^3 + c x^5, iterated, brings singular values from (0, 1] to 0.7 ... 1.2: a large slope at 0 counts for
 # more than to meet 1 exactly.
@@ -51,7 +51,8 @@ class Muon(ByParameter):
 
     0.2 sqrt(max(n, m)) gives the step the root mean square of AdamW's, so that both take one learning rate and one weight
     decay (Liu et al., "Muon is Scalable for LLM Training", 2025).  Stacks of matrices (k, n, m), such as experts', are
-    orthogonalised one by one.  ``dtype`` is that of the iteration; equals ``torch.optim.Muon`` with
+    orthogonalised one by one.  Under FSDP every rank does so for the whole matrix and keeps its rows.  ``dtype`` is that of
+    the iteration; equals ``torch.optim.Muon`` with
     ``adjust_lr_fn="match_rms_adamw"`` in bfloat16, and torch's AdamW.
     """
 
@@ -89,7 +90,7 @@ class Muon(ByParameter):
             state["momentum_buffer"] = torch.zeros_like(w)
         buffer = state["momentum_buffer"]
         buffer.lerp_(g, 1 - momentum)
-        direction = orthogonalize(g.lerp(buffer, momentum), self.dtype)
+        direction = part_like(orthogonalize(whole(g.lerp(buffer, momentum)), self.dtype), w)
         w.mul_(1 - lr * group["weight_decay"])
         w.add_(direction, alpha=-lr * 0.2 * max(w.shape[-2:]) ** 0.5)
 
