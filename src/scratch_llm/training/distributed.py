@@ -36,7 +36,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scratch_llm.training.all_reduce import ring_all_reduce
-from scratch_llm.training.by_parameter import part_like
+from scratch_llm.training.by_parameter import part_like, whole
 from scratch_llm.training.ranks import ALONE, Ranks
 
 STRATEGIES = ("ddp", "fsdp", "hand")
@@ -205,7 +205,7 @@ class ShardedRanks(ReplicatedRanks):
 
     def clip_gradients(self, learner: nn.Module, limit: float) -> float:
         norm = nn.utils.clip_grad_norm_(learner.parameters(), limit)
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        return whole(norm).item()
 
     @contextlib.contextmanager
     def whole_model(self, learner: nn.Module, model: nn.Module) -> Iterator[nn.Module]:
