@@ -4,8 +4,10 @@
 
 A llama of 15M parameters (``shapes.py``, random weights) behind a real Triton server on this machine, asked by clients
 over gRPC; greedy answers of 16 to 48 tokens to prompts of about 48.  The scratch engine and, on a second server, the
-``transformers`` engine stand ready together and are asked in turns; the figure is the best of the rounds.  The clients
-run on the same cores as the server: the note says how much of them they took.  Speeds are of the time in which all
+``transformers`` engine stand ready together and are asked in turns.  A machine's own speed may change by half within
+seconds, so that only what is measured side by side can be compared: one client and the engine in this process answer
+the same questions, one by one in turns, the rest goes in rounds, and a ratio is the median of the pairs' or of the
+rounds'.  The clients run on the same cores as the server: the note says how much of them they took.  Speeds are of the time in which all
 clients are at work.  ``--soak`` adds mixed load with clients
 that go away, read slowly or find the server full; it passes or fails as a whole.
 """
@@ -20,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median, quantiles
 
 import torch
 
@@ -31,7 +34,7 @@ from shapes import SIZES, label
 
 from llm_workshop.corpora.sample import generate
 from llm_workshop.serving.engine import ModelInfo, Sampling
-from llm_workshop.serving.loadtest import Account, Job, Summary, closed_loop, settled_metrics, soak, summarise
+from llm_workshop.serving.loadtest import Account, Job, Record, Summary, closed_loop, settled_metrics, soak, summarise
 from llm_workshop.serving.loadtest.drive import Shared
 from llm_workshop.serving.loadtest.served import Served, served_model
 from llm_workshop.serving.loadtest.workload import text_of_tokens
@@ -50,13 +53,20 @@ STREAMING_COST, BATCHING_GAIN, AGAINST_PEER, WAITING, COLD_START = 1.15, 3.0, 2.
 
 
 @dataclass(frozen=True)
-class Found:
-    """Best of the rounds: one client in this process, one and eight clients at each engine."""
+class Round:
+    """One client, then as many as there are, then the same at the other engine."""
 
-    in_process: Summary
     one: Summary
     eight: Summary
     peer_eight: Summary
+
+
+@dataclass(frozen=True)
+class Found:
+    """``pairs``: what became of the same question in this process and over Triton, one client each."""
+
+    pairs: list[tuple[Record, Record]]
+    rounds: list[Round]
     seconds_to_ready: float
 
 
@@ -69,7 +79,7 @@ def run(quick: bool = False, soak_seconds: float = 0) -> list[dict]:
         return [{"name": "serving", "ours": None, "peer": None, "unit": "", "ratio": None, "target": None, "note": str(problem)}]
     with tempfile.TemporaryDirectory() as folder:
         settings = resolved(EngineSettings(model=in_own_thread(write_model, Path(folder)), threads=default_threads(), max_rows=N_CLIENTS, max_waiting=16))
-        found = rows(measure(settings, rounds=1 if quick else 3, n_jobs=8 if quick else 24))
+        found = rows(measure(settings, rounds=1 if quick else 5, n_jobs=8 if quick else 24, n_pairs=8 if quick else 120))
         return found + ([soak_row(settings, soak_seconds)] if soak_seconds else [])
 
 
@@ -83,27 +93,40 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def measure(settings: EngineSettings, rounds: int, n_jobs: int) -> Found:
+def measure(settings: EngineSettings, rounds: int, n_jobs: int, n_pairs: int) -> Found:
     """Both engines and this process in turns."""
     engine = in_own_thread(in_process, settings)
     ratio = characters_a_token(engine.tokenizer)
-    best: dict[str, Summary] = {}
-
-    def keep(name: str, summary: Summary) -> None:
-        print(f"{name}: {describe(summary)}", flush=True)
-        if name not in best or summary.steady_tokens_per_second > best[name].steady_tokens_per_second:
-            best[name] = summary
-
     with served_model(settings) as ours, served_model(replace(settings, engine="transformers")) as peer:
         for server in (ours, peer):
             asked(server, jobs(N_CLIENTS, ratio, seed=9000), N_CLIENTS)
-        for round_ in range(rounds):
-            few, many = (jobs(n, ratio, round_ * 1000) for n in (n_jobs, 3 * n_jobs))
-            keep("in process", summarise(closed_loop(Shared(InProcess(engine)), few, 1)))
-            keep("one client", asked(ours, few, 1))
-            keep("eight clients", asked(ours, many, N_CLIENTS))
-            keep("eight clients, transformers", asked(peer, few, N_CLIENTS))
-    return Found(best["in process"], best["one client"], best["eight clients"], best["eight clients, transformers"], ours.seconds_to_ready)
+        pairs = in_turns(engine, ours, jobs(n_pairs, ratio, seed=5000))
+        found = []
+        for number in range(rounds):
+            few, many = (jobs(n, ratio, number * 1000) for n in (n_jobs, 3 * n_jobs))
+            round_ = Round(asked(ours, few, 1), asked(ours, many, N_CLIENTS), asked(peer, few, N_CLIENTS))
+            for name, summary in vars(round_).items():
+                print(f"{name}: {describe(summary)}", flush=True)
+            found.append(round_)
+    return Found(pairs, found, ours.seconds_to_ready)
+
+
+def in_turns(engine: ScratchEngine, server: Served, work: list[Job]) -> list[tuple[Record, Record]]:
+    """Each question in this process and over Triton, the one first as often as the other."""
+    pairs = []
+    client = server.connect()
+    try:
+        sides = (Shared(InProcess(engine)), Shared(client))
+        list(client.generate(work[0].prompt, work[0].sampling))
+        for number, job in enumerate(work):
+            order = (0, 1) if number % 2 else (1, 0)
+            records = {side: closed_loop(sides[side], [job], 1).records[0] for side in order}
+            if faults := sorted({record.error for record in records.values() if record.error}):
+                raise RuntimeError("; ".join(faults))
+            pairs.append((records[0], records[1]))
+    finally:
+        client.close()
+    return pairs
 
 
 def asked(server: Served, work: list[Job], n_clients: int) -> Summary:
@@ -146,20 +169,22 @@ def characters_a_token(tokenizer: ByteLevelBPE) -> float:
 def rows(found: Found) -> list[dict]:
     """The targets, in the benchmark's common form."""
     name = label("llama", SIZE)
-    one, eight, peer = found.one, found.eight, found.peer_eight
-    here, there = (1000 / s.steady_tokens_per_second for s in (found.in_process, one))
-    calm, busy = (1000 * s.first_token.p95 for s in (one, eight))
-    own = f"clients took {eight.own_cores:.2f} of {cores()} cores"
+    here, there = ([1000 * record.seconds / record.n_tokens for record in side] for side in zip(*found.pairs))
+    one, eight, peer = ([_rate(getattr(r, side)) for r in found.rounds] for side in ("one", "eight", "peer_eight"))
+    calm, busy = ([1000 * getattr(r, side).first_token.p95 for r in found.rounds] for side in ("one", "eight"))
+    own, own_one = (median([getattr(r, side).own_cores for r in found.rounds]) for side in ("eight", "one"))
+    fair, waits = (median([f(r.eight) for r in found.rounds]) for f in (lambda s: s.fairness, lambda s: 1000 * s.first_token.p50))
     return [
-        _row(f"{name}, one client, a token", there, here, "ms", here / there, round(1 / STREAMING_COST, 2),
-             f"peer: the engine in this process, as many threads; at most {STREAMING_COST} times as long; clients took {one.own_cores:.2f} cores"),
-        _row(f"{name}, {N_CLIENTS} clients against one", eight.steady_tokens_per_second, one.steady_tokens_per_second, "tok/s",
-             eight.steady_tokens_per_second / one.steady_tokens_per_second, BATCHING_GAIN, f"fairness {eight.fairness:.3f}; {own}"),
-        _row(f"{name}, {N_CLIENTS} clients, scratch against transformers", eight.steady_tokens_per_second, peer.steady_tokens_per_second, "tok/s",
-             eight.steady_tokens_per_second / peer.steady_tokens_per_second, AGAINST_PEER, "both behind Triton"),
-        _row(f"{name}, TTFT p95, {N_CLIENTS} clients against one", busy, calm, "ms", calm / busy, round(1 / WAITING, 2),
-             f"at most {WAITING:g} times as long; median {1000 * eight.first_token.p50:.0f} against {1000 * one.first_token.p50:.0f}"),
-        _row("cold start to ready", found.seconds_to_ready, COLD_START, "s", COLD_START / found.seconds_to_ready, 1.0,
+        _row(f"{name}, one client, a token", there, here, "ms", _ratios(here, there), round(1 / STREAMING_COST, 2),
+             f"peer: the engine in this process, as many threads; at most {STREAMING_COST} times as long; "
+             f"{len(here)} answers in turns; clients took {own_one:.2f} cores"),
+        _row(f"{name}, {N_CLIENTS} clients against one", eight, one, "tok/s", _ratios(eight, one), BATCHING_GAIN,
+             f"fairness {fair:.3f}; clients took {own:.2f} of {cores()} cores"),
+        _row(f"{name}, {N_CLIENTS} clients, scratch against transformers", eight, peer, "tok/s", _ratios(eight, peer), AGAINST_PEER,
+             "both behind Triton"),
+        _row(f"{name}, TTFT p95, {N_CLIENTS} clients against one", busy, calm, "ms", _ratios(calm, busy), round(1 / WAITING, 2),
+             f"at most {WAITING:g} times as long; median of {N_CLIENTS} clients {waits:.0f}"),
+        _row("cold start to ready", [found.seconds_to_ready], [COLD_START], "s", [COLD_START / found.seconds_to_ready], 1.0,
              "peer: the most allowed"),
     ]  # fmt: skip
 
@@ -169,7 +194,7 @@ def soak_row(settings: EngineSettings, seconds: float) -> dict:
     with served_model(replace(settings, max_rows=4, max_waiting=2)) as server:
         report = soak(server.connect, server.metrics_address, seconds=seconds, n_clients=9, context_length=server.context_length, expect_busy=True)
     print("\n".join(report.lines()), flush=True)
-    return _row(f"soak, {seconds:g} s", float(len(report.faults)), 0.0, "faults", float(report.passed), 1.0, report.lines()[0])
+    return _row(f"soak, {seconds:g} s", [float(len(report.faults))], [0.0], "faults", [float(report.passed)], 1.0, report.lines()[0])
 
 
 def describe(summary: Summary) -> str:
@@ -186,8 +211,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _row(name: str, ours: float, peer: float, unit: str, ratio: float, target: float, note: str) -> dict:
-    return {"name": name, "ours": ours, "peer": peer, "unit": unit, "ratio": round(ratio, 2), "target": target, "note": note}
+def _rate(summary: Summary) -> float:
+    return summary.steady_tokens_per_second
+
+
+def _ratios(better: list[float], worse: list[float]) -> list[float]:
+    return [a / b for a, b in zip(better, worse)]
+
+
+def _row(name: str, ours: list[float], peer: list[float], unit: str, ratios: list[float], target: float, note: str) -> dict:
+    """Medians; the note tells the quartiles of the ratio where there are several."""
+    if len(ratios) > 1:
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        note += f"; half of the ratios from {low:.2f} to {high:.2f}"
+    return {"name": name, "ours": median(ours), "peer": median(peer), "unit": unit, "ratio": round(median(ratios), 2), "target": target, "note": note}
 
 
 def main() -> None:

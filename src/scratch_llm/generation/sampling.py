@@ -223,18 +223,25 @@ def sample_rows(samplers: Sequence[Sampler], logits_BV: Tensor) -> Tensor:
     groups: dict[tuple, list[int]] = {}
     for row, sampler in enumerate(samplers):
         groups.setdefault(sampler.rule, []).append(row)
-    tokens_B = torch.empty(len(samplers), dtype=torch.int64, device=logits_BV.device)
-    for rows in groups.values():
-        index, members = torch.tensor(rows, device=logits_BV.device), [samplers[row] for row in rows]
-        first = members[0]
-        some_BV = logits_BV if len(groups) == 1 else logits_BV[index]
-        uniform_B = None if first.config.greedy else torch.cat([s.uniform_BN[:, s.step] for s in members])
-        seen_BV = None if first.seen_BV is None else torch.cat([s.seen_BV for s in members])
-        counts_BV = None if first.counts_BV is None else torch.cat([s.counts_BV for s in members])
-        tokens_B[index] = choose(some_BV, first.config, uniform_B, seen_BV, counts_BV)
+    if len(groups) == 1:
+        tokens_B = _choose_alike(samplers, logits_BV)
+    else:
+        tokens_B = torch.empty(len(samplers), dtype=torch.int64, device=logits_BV.device)
+        for rows in groups.values():
+            index = torch.tensor(rows, device=logits_BV.device)
+            tokens_B[index] = _choose_alike([samplers[row] for row in rows], logits_BV[index])
     for sampler, token_1 in zip(samplers, tokens_B.split(1)):
         sampler.advance(token_1)
     return tokens_B
+
+
+def _choose_alike(samplers: Sequence[Sampler], logits_BV: Tensor) -> Tensor:
+    """``choose`` for rows whose samplers have one ``rule``."""
+    first = samplers[0]
+    uniform_B = None if first.config.greedy else torch.cat([s.uniform_BN[:, s.step] for s in samplers])
+    seen_BV = None if first.seen_BV is None else torch.cat([s.seen_BV for s in samplers])
+    counts_BV = None if first.counts_BV is None else torch.cat([s.counts_BV for s in samplers])
+    return choose(logits_BV, first.config, uniform_B, seen_BV, counts_BV)
 
 
 def choose(

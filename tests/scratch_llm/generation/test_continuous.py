@@ -267,9 +267,22 @@ def test_nothing_stays_after_many_requests(llama):
         n_bytes = max(n_bytes, 0 if cache is None else cache.n_bytes())
     gc.collect()
     assert not any(reference() for reference in old)
-    assert batch._rows.cache is None and batch.requests_done == 1000
+    assert not batch._rows.active and batch.requests_done == 1000
     one = llama.init_cache(8, batch._rows.max_slots)
     assert n_bytes == one.n_bytes()
+
+
+def test_an_empty_batch_keeps_its_memory_and_nothing_else(model):
+    """Alone, in pairs of one length and of two, one after another: the tokens that each gets alone."""
+    batch, caches = ContinuousBatch(model), []
+    for prompts in ([[5, 6, 7]], [[8]], [[1, 2], [3, 4]], [[9, 8, 7], [6]], [[4, 3], [2, 1]]):
+        requests = [batch.submit(prompt, GREEDY, stop_ids=()) for prompt in prompts]
+        run(batch)
+        caches.append(batch._rows.cache)
+        for prompt, request in zip(prompts, requests):
+            assert request.tokens == generate_tokens(model, prompt, GREEDY, stop_ids=())
+    assert caches[0] is caches[1] is not caches[2]
+    assert caches[2] is caches[3] is caches[4]
 
 
 def test_a_running_batch_leaves_the_global_random_state_alone(llama):

@@ -1,7 +1,9 @@
 """Triton over gRPC: one channel for all threads, and one ModelStreamInfer call for each answer.
 
 tritonclient's InferenceServerClient has one stream, with a thread and a callback, for each client; the generated stub
-that it ships is used instead: many streams share a channel, and a response needs no queue.
+that it ships is used instead: many streams share a channel, and a response needs no queue.  ModelStreamInfer takes a
+stream of requests, and each of our calls sends one: declared as that, it is the same on the wire, but gRPC needs no thread
+to read our iterator, which took 0.5 ms of each answer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from llm_workshop.serving.client.pieces import Response
 from llm_workshop.serving.client.request import Input, Interface, raw_bytes
 from llm_workshop.serving.client.watchdog import Timeouts
 
+_STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
 _NUMBERS = {"INT32": "<i", "INT64": "<q", "UINT32": "<I", "UINT64": "<Q", "FP32": "<f", "FP64": "<d"}
 
 
@@ -66,6 +69,11 @@ class GrpcTransport:
             options.append(("grpc.enable_http_proxy", 0))
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._stream_infer = self._channel.unary_stream(
+            _STREAM_INFER,
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+        )
         self._lock, self._connected = threading.Lock(), False
 
     def connect(self) -> None:
@@ -124,7 +132,7 @@ class GrpcTransport:
     def stream(self, model: str, values: dict[str, Any], interface: Interface, request_id: str) -> GrpcStream:
         # Without the header "triton_grpc_error", which would give errors their codes: with it, Triton 2.51 dies (SIGSEGV)
         # under many refused and cancelled streams.  Our errors are told apart by how they begin.
-        return GrpcStream(self._stub.ModelStreamInfer(iter([infer_request(model, values, interface, request_id)])))
+        return GrpcStream(self._stream_infer(infer_request(model, values, interface, request_id)))
 
     def close(self) -> None:
         self._channel.close()
