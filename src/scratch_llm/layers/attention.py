@@ -67,7 +67,7 @@ class GroupedQueryAttention(nn.Module):
         if cache is not None:
             k_BKSd, v_BKSd = cache.write(layer, k_BKSd, v_BKSd)
         if T == 1:
-            y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask)
+            y_BHTd = self._attend_one(q_BHTd, k_BKSd, v_BKSd, mask, cache)
         elif self._in_blocks(q_BHTd, k_BKSd, mask, cache):
             y_BHTd = block_attention(q_BHTd, k_BKSd, v_BKSd, self.scale, self.window, mask)
         else:
@@ -132,7 +132,9 @@ class GroupedQueryAttention(nn.Module):
         # Without gradients too, where the window leaves out most of the keys: the library's kernel reads them all.
         return self._passes_window(k_BKSd) and k_BKSd.shape[2] == q_BHTd.shape[2] and k_BKSd.dtype == q_BHTd.dtype
 
-    def _attend_one(self, q_BH1d: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_one(
+        self, q_BH1d: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
         """Attention of one query per row, which may look at all keys (but masked ones): (B, H, 1, d).
 
         The query heads of a group stand in for time, so keys and values are read once per group and not
@@ -141,11 +143,21 @@ class GroupedQueryAttention(nn.Module):
         B, H, _, d = q_BH1d.shape
         if mask is None and self._passes_window(k_BKSd):
             k_BKSd, v_BKSd = k_BKSd[:, :, -self.window :], v_BKSd[:, :, -self.window :]
-        q_BKGd = q_BH1d.reshape(B, self.n_kv_heads, H // self.n_kv_heads, d).to(k_BKSd.dtype)
-        dropout = self.dropout if self.training else 0.0
-        y_BKGd = F.scaled_dot_product_attention(
-            q_BKGd, k_BKSd, v_BKSd, attn_mask=mask, dropout_p=dropout, scale=self.scale
-        )
+        q_BKGd = q_BH1d.reshape(B, self.n_kv_heads, H // self.n_kv_heads, d)
+        groups = cache.in_groups(k_BKSd, v_BKSd) if isinstance(cache, KVCache) else [(slice(None), k_BKSd, v_BKSd)]
+        one_for_all = mask is None or mask.dim() < 4 or len(mask) == 1
+        y_BKGd = [
+            F.scaled_dot_product_attention(
+                q_BKGd[rows].to(keys.dtype),
+                keys,
+                values,
+                attn_mask=mask if one_for_all else mask[rows],
+                dropout_p=self.dropout if self.training else 0.0,
+                scale=self.scale,
+            )
+            for rows, keys, values in groups
+        ]
+        y_BKGd = y_BKGd[0] if len(y_BKGd) == 1 else torch.cat(y_BKGd)
         return y_BKGd.reshape(B, H, 1, d).to(q_BH1d.dtype)
 
 

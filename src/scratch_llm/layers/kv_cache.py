@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
 from scratch_llm.layers.cache import SlotCache
+
+#: Of a float32 copy of keys, and as much of values: both together stay in a CPU's cache.
+WIDENED_BYTES = 4 << 20
 
 
 class GrowingKVCache(SlotCache):
@@ -56,11 +61,8 @@ class KVCache(SlotCache):
         # Zeros, not empty: a masked slot is multiplied by weight 0, and 0 * NaN would be NaN.
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
-        # Attention of one bfloat16 query per head takes a CPU's kernel 400 us (batch 8, 6 heads, 200 keys, Zen 5), in float32
-        # 165 us, conversion of all keys and values included.  One workspace serves all layers and so stays in the CPU's cache.
-        self._workspace: tuple[Tensor, Tensor] | None = None
-        if self.device.type == "cpu" and dtype != torch.float32:
-            self._workspace = torch.zeros(max(shapes)), torch.zeros(max(shapes))
+        self._row_size = n_kv_heads * max(shape[2] for shape in shapes) * head_dim
+        self._make_workspace()
 
     def _capacities(self, n_layers: int) -> list[int]:
         """Slots of each layer."""
@@ -71,28 +73,42 @@ class KVCache(SlotCache):
 
     def select_rows(self, rows: list[int]) -> None:
         super().select_rows(rows)
-        if self._workspace is not None:
-            shape = (len(rows), *self._workspace[0].shape[1:])
-            self._workspace = torch.zeros(shape), torch.zeros(shape)
+        self._make_workspace()
 
     def write(self, layer: int, k_BKTd: Tensor, v_BKTd: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values of one layer; return what attention should read, (B, K, S, d).
 
-        Into an empty cache that is what was just given, else all slots filled so far: in the cache's dtype,
-        but on a CPU in float32 for a single query (valid until the next call).
+        Into an empty cache that is what was just given, else all slots filled so far in the cache's dtype.
         """
         start, end = self.length, self.length + k_BKTd.shape[2]
         keys, values = self.keys[layer], self.values[layer]
         keys[:, :, start:end] = k_BKTd
         values[:, :, start:end] = v_BKTd
-        if start == 0:
-            return k_BKTd, v_BKTd
-        keys, values = keys[:, :, :end], values[:, :, :end]
-        return self._widened(keys, values) if k_BKTd.shape[2] == 1 else (keys, values)
+        return (k_BKTd, v_BKTd) if start == 0 else (keys[:, :, :end], values[:, :, :end])
 
-    def _widened(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """For a single query: in float32 on a CPU."""
+    def in_groups(self, k_BKSd: Tensor, v_BKSd: Tensor) -> Iterable[tuple[slice, Tensor, Tensor]]:
+        """What ``write`` returned, for a single query: groups of rows with their keys and values, valid until the next.
+
+        On a CPU in float32.  Attention of one bfloat16 query per head takes its kernel 400 us (batch 8, 6 heads, 200 keys,
+        Zen 5), in float32 165 us, conversion of all keys and values included.  One workspace serves all layers, for no
+        more rows at a time than stay in the CPU's cache: with 2048 keys a step took 37 ms for all at once, and takes 17.
+        """
         if self._workspace is None:
-            return keys, values
-        n_slots = keys.shape[2]
-        return tuple(wide[:, :, :n_slots].copy_(part) for wide, part in zip(self._workspace, (keys, values)))
+            return [(slice(None), k_BKSd, v_BKSd)]
+        B, K, S, d = k_BKSd.shape
+        n_rows = max(1, WIDENED_BYTES // 4 // (K * S * d))
+        if n_rows >= B:
+            return [(slice(None), *self._widened(k_BKSd, v_BKSd))]
+        groups = (slice(first, first + n_rows) for first in range(0, B, n_rows))
+        return ((rows, *self._widened(k_BKSd[rows], v_BKSd[rows])) for rows in groups)
+
+    def _widened(self, *parts: Tensor) -> Iterator[Tensor]:
+        """Copies in the workspace."""
+        return (wide[: part.numel()].view(part.shape).copy_(part) for wide, part in zip(self._workspace, parts))
+
+    def _make_workspace(self) -> None:
+        """Memory of ``in_groups``, where it converts: of so many bytes, or one row."""
+        self._workspace: tuple[Tensor, Tensor] | None = None
+        if self.device.type == "cpu" and self.dtype != torch.float32:
+            size = max(self._row_size, min(self.batch_size * self._row_size, WIDENED_BYTES // 4))
+            self._workspace = torch.empty(size), torch.empty(size)

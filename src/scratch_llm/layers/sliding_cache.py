@@ -76,8 +76,7 @@ class SlidingKVCache(KVCache):
             return slots.rebuild(keys, k_BKTd), slots.rebuild(values, v_BKTd)
         keys[:, :, slots.length : slots.end] = k_BKTd
         values[:, :, slots.length : slots.end] = v_BKTd
-        keys, values = keys[:, :, slots.first : slots.end], values[:, :, slots.first : slots.end]
-        return self._widened(keys, values) if k_BKTd.shape[2] == 1 else (keys, values)
+        return keys[:, :, slots.first : slots.end], values[:, :, slots.first : slots.end]
 
     def advance(self, n_new: int) -> None:
         super().advance(n_new)
