@@ -34,7 +34,16 @@ from shapes import SIZES, label
 
 from llm_workshop.corpora.sample import generate
 from llm_workshop.serving.engine import ModelInfo, Sampling
-from llm_workshop.serving.loadtest import Account, Job, Record, Summary, closed_loop, settled_metrics, soak, summarise
+from llm_workshop.serving.loadtest import (
+    Account,
+    Job,
+    Record,
+    Summary,
+    closed_loop,
+    settled_metrics,
+    soak,
+    summarise,
+)
 from llm_workshop.serving.loadtest.drive import Shared
 from llm_workshop.serving.loadtest.served import Served, served_model
 from llm_workshop.serving.loadtest.workload import text_of_tokens

@@ -188,18 +188,16 @@ class ContinuousBatch:
         After an exception (no memory left) the rows are in no known state: make another batch.
         """
         events, self._cancelled = self._cancelled, []
+        tokens = {request: request.tokens[-1] for request in self._samplers}
+        admitted, now = self._admit(), time.perf_counter()
+        for request in admitted:
+            request.admitted_at = now
+            self._samplers[request] = Sampler(
+                request.sampling, [request.prompt], self.n_ids, self.model.device
+            )
         if self._samplers:
-            requests, logits_BV = self._rows.step({request: request.tokens[-1] for request in self._samplers})
-            events += self._sample(requests, logits_BV)
-        if admitted := self._admit():
-            now = time.perf_counter()
-            for request in admitted:
-                request.admitted_at = now
-                self._samplers[request] = Sampler(
-                    request.sampling, [request.prompt], self.n_ids, self.model.device
-                )
-            logits_BV = self._rows.add(admitted, [request.prompt for request in admitted])
-            events += self._sample(admitted, logits_BV)
+            prompts = {request: request.prompt for request in admitted}
+            events += self._sample(*self._rows.step(tokens, prompts))
         return events
 
     def _admit(self) -> list[Request]:

@@ -10,8 +10,6 @@ half as many when half would do.  In between, free rows compute on, for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -48,66 +46,74 @@ class RunningRows:
         """Rows that are not free."""
         return [row for row, key in enumerate(self.keys) if key is not None]
 
-    def add(self, keys: Sequence[object], prompts: Sequence[list[int]]) -> Tensor:
-        """Take in new texts, (n, V) logits after each; ``keys`` and ``prompts`` go in pairs.
+    def step(
+        self, token_of: dict[object, int], prompts: dict[object, list[int]]
+    ) -> tuple[list[object], Tensor]:
+        """Append a token to every text and take in new ones; all keys, and logits (n, V) after each.
 
-        Prompts of the same length are computed together.
+        ``token_of`` has the key of every text here, ``prompts`` those of new texts.  Prompts of one length are a batch, and
+        all batches go through the model together.
         """
-        first = not self.active
-        self._make_rows(len(keys))
-        if first and len(keys) == len(self.keys) and len(set(map(len, prompts))) == 1:
-            return self._begin(keys, prompts)
+        running = bool(self.active)
+        assert running == bool(token_of), "every text gets a token"
+        if prompts:
+            self._make_rows(len(prompts))
+        else:
+            self._shrink()
+        if not running and len(prompts) == len(self.keys) and len(set(map(len, prompts.values()))) == 1:
+            # Nothing need be copied where new texts take all rows.
+            return self._begin(prompts)
+        active, batches = self.active, []
+        if running:
+            if isinstance(self.cache, SlotCache):
+                self._make_slot()
+            tokens = [[0 if key is None else token_of[key]] for key in self.keys]
+            batches.append((self._tensor(tokens), self.cache))
+        groups = _by_length(prompts)
+        for length, keys in groups.items():
+            fresh = self.model.init_cache(len(keys), length, self.dtype)
+            batches.append((self._tensor([prompts[key] for key in keys]), fresh))
+        hidden = self.model.hidden_states_side_by_side(batches)
+        last = [hidden_BTD[:, -1] for hidden_BTD in hidden]
+        if running:
+            self.n_tokens = [n + 1 for n in self.n_tokens]
+            if len(active) < len(self.keys):
+                last[0] = last[0][active]
+        running_keys = [self.keys[row] for row in active]
+        self._take_in(groups, [cache for _, cache in batches[running:]])
+        return running_keys + [key for keys in groups.values() for key in keys], self.model.logits(torch.cat(last))
+
+    def _begin(self, prompts: dict[object, list[int]]) -> tuple[list[object], Tensor]:
+        """``step`` of an empty cache whose rows these texts, of one length, all take."""
+        hidden_BTD = self.model.hidden_states(self._tensor(list(prompts.values())), self.cache, None)
+        self.keys, self.n_tokens = list(prompts), [len(prompt) for prompt in prompts.values()]
+        return self.keys.copy(), self.model.logits(hidden_BTD[:, -1])
+
+    def _take_in(self, groups: dict[int, list[object]], caches: list[Cache]) -> None:
+        """Let free rows hold new texts, keys by length, computed in caches of their own."""
         if isinstance(self.cache, SlotCache):
-            self.cache.lengthen(max(map(len, prompts)))
-        by_length: dict[int, list[int]] = {}
-        for number, prompt in enumerate(prompts):
-            by_length.setdefault(len(prompt), []).append(number)
-        logits: list[Tensor | None] = [None] * len(prompts)
+            self.cache.lengthen(max(groups, default=0))
         free = (row for row, key in enumerate(self.keys) if key is None)
-        for length, numbers in by_length.items():
-            rows = [next(free) for _ in numbers]
-            fresh = self.model.init_cache(len(rows), length, self.dtype)
-            tokens_nT = torch.tensor([prompts[number] for number in numbers], device=self.model.device)
-            hidden_nTD = self.model.hidden_states(tokens_nT, fresh, None)
+        for (length, keys), fresh in zip(groups.items(), caches):
+            rows = [next(free) for _ in keys]
             self.cache.replace_rows(rows, fresh)
-            for row, number, logits_V in zip(rows, numbers, self.model.logits(hidden_nTD[:, -1])):
-                logits[number] = logits_V
-                self.keys[row], self.n_tokens[row] = keys[number], length
+            for row, key in zip(rows, keys):
+                self.keys[row], self.n_tokens[row] = key, length
         if (
-            isinstance(self.cache, SlotCache)
+            groups
+            and isinstance(self.cache, SlotCache)
             and len(self.active) == len(self.keys)
             and len(set(self.n_tokens)) == 1
         ):
             # Nothing is padded, which steps then need no mask for.
             self.cache.compact()
-        return torch.stack(logits)
 
-    def _begin(self, keys: Sequence[object], prompts: Sequence[list[int]]) -> Tensor:
-        """``add`` for an empty cache whose rows these texts, of one length, all take: nothing need be copied there."""
-        hidden_BTD = self.model.hidden_states(
-            torch.tensor(prompts, device=self.model.device), self.cache, None
-        )
-        self.keys, self.n_tokens = list(keys), [len(prompt) for prompt in prompts]
-        return self.model.logits(hidden_BTD[:, -1])
+    def _tensor(self, tokens: list[list[int]]) -> Tensor:
+        return torch.tensor(tokens, device=self.model.device)
 
     def remove(self, key: object) -> None:
         """Free the row of a text.  The memory stays for the next one: fresh pages would cost it a millisecond."""
         self.keys[self.keys.index(key)] = None
-
-    def step(self, token_of: dict[object, int]) -> tuple[list[object], Tensor]:
-        """Append a token to every text; the keys in their order here, and logits (n, V) after each."""
-        self._shrink()
-        if isinstance(self.cache, SlotCache):
-            self._make_slot()
-        active = self.active
-        tokens_B1 = torch.tensor(
-            [[0 if key is None else token_of[key]] for key in self.keys], device=self.model.device
-        )
-        hidden_BD = self.model.hidden_states(tokens_B1, self.cache, None)[:, 0]
-        self.n_tokens = [n + 1 for n in self.n_tokens]
-        if len(active) < len(self.keys):
-            hidden_BD = hidden_BD[active]
-        return [self.keys[row] for row in active], self.model.logits(hidden_BD)
 
     def _make_rows(self, n_new: int) -> None:
         """At least so many free rows."""
@@ -155,6 +161,14 @@ class RunningRows:
             self.cache.replace_rows(free, self.model.init_cache(len(free), 1, self.dtype))
         for row in free:
             self.n_tokens[row] = 0
+
+
+def _by_length(prompts: dict[object, list[int]]) -> dict[int, list[object]]:
+    """Keys of the prompts of each length."""
+    groups: dict[int, list[object]] = {}
+    for key, prompt in prompts.items():
+        groups.setdefault(len(prompt), []).append(key)
+    return groups
 
 
 def _spare(n_tokens: int) -> int:

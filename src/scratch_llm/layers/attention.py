@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratch_llm.layers.block_attention import block_attention, keeps_little
+from scratch_llm.layers.block_attention import block_attention, keeps_little, pays_without_gradients
 from scratch_llm.layers.cache import causal_mask, check_window
 from scratch_llm.layers.kv_cache import KVCache
 from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.layers.rotary import apply_rotary
 from scratch_llm.layers.segments import SegmentMask
+from scratch_llm.layers.side_by_side import SideBySide
 
 
 class GroupedQueryAttention(nn.Module):
@@ -51,19 +54,34 @@ class GroupedQueryAttention(nn.Module):
         self,
         x_BTD: Tensor,
         rotary: tuple[Tensor, Tensor] | None = None,
-        mask: Tensor | SegmentMask | None = None,
-        cache: KVCache | None = None,
+        mask: Tensor | SegmentMask | Sequence[Tensor | None] | None = None,
+        cache: KVCache | SideBySide | None = None,
         layer: int = 0,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D).
 
         ``rotary``: cosines and sines that broadcast against (B, T, heads, d).  ``mask``: bool, True where a query may
         look, broadcasting against (B, H, T, S); None is plain causal, within the window.  A
-        ``SegmentMask`` keeps packed texts apart.  ``cache`` is written at ``layer``.
+        ``SegmentMask`` keeps packed texts apart.  ``cache`` is written at ``layer``; where it is that of several batches
+        ``SideBySide``, there is a mask for each.
         """
-        B, T, _ = x_BTD.shape
-        q, k, v = self._project(x_BTD, rotary)
-        q_BHTd, k_BKSd, v_BKSd = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        q_k_v = self._project(x_BTD, rotary)
+        if isinstance(cache, SideBySide):
+            return self.out(cache.attend(self._attend, q_k_v, mask, layer))
+        return self.out(self._attend(*q_k_v, mask, cache, layer))
+
+    def _attend(
+        self,
+        q_BTHd: Tensor,
+        k_BTKd: Tensor,
+        v_BTKd: Tensor,
+        mask: Tensor | SegmentMask | None,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        """Of what ``_project`` gives: (B, T, H * d)."""
+        B, T = q_BTHd.shape[:2]
+        q_BHTd, k_BKSd, v_BKSd = q_BTHd.transpose(1, 2), k_BTKd.transpose(1, 2), v_BTKd.transpose(1, 2)
         if cache is not None:
             k_BKSd, v_BKSd = cache.write(layer, k_BKSd, v_BKSd)
         if T == 1:
@@ -74,7 +92,7 @@ class GroupedQueryAttention(nn.Module):
             if isinstance(mask, SegmentMask):
                 mask = mask.dense(self.window)
             if mask is None and self._passes_window(k_BKSd):
-                mask = causal_mask(T, k_BKSd.shape[2], x_BTD.device, self.window)
+                mask = causal_mask(T, k_BKSd.shape[2], q_BTHd.device, self.window)
             y_BHTd = F.scaled_dot_product_attention(
                 q_BHTd.to(k_BKSd.dtype),
                 k_BKSd,
@@ -84,8 +102,8 @@ class GroupedQueryAttention(nn.Module):
                 is_causal=mask is None,
                 scale=self.scale,
                 enable_gqa=self.n_kv_heads != self.n_heads,
-            ).to(x_BTD.dtype)
-        return self.out(y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim))
+            ).to(q_BTHd.dtype)
+        return y_BHTd.transpose(1, 2).reshape(B, T, self.n_heads * self.head_dim)
 
     def _project(self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, d), keys and values (B, T, K, d).
@@ -129,8 +147,10 @@ class GroupedQueryAttention(nn.Module):
             return False
         if q_BHTd.requires_grad:
             return cache is None and keeps_little(q_BHTd.shape[2], self.window)
-        # Without gradients too, where the window leaves out most of the keys: the library's kernel reads them all.
-        return self._passes_window(k_BKSd) and k_BKSd.shape[2] == q_BHTd.shape[2] and k_BKSd.dtype == q_BHTd.dtype
+        if k_BKSd.shape[2] != q_BHTd.shape[2] or k_BKSd.dtype != q_BHTd.dtype:
+            return False
+        # Where the window leaves out most of the keys, in any dtype: the library's kernel reads them all.
+        return self._passes_window(k_BKSd) or pays_without_gradients(q_BHTd, k_BKSd.shape[2])
 
     def _attend_one(
         self, q_BH1d: Tensor, k_BKSd: Tensor, v_BKSd: Tensor, mask: Tensor | None, cache: KVCache | None

@@ -1,4 +1,4 @@
-"""Causal attention for training on a CPU: matrix products over blocks of queries, gradient by hand.
+"""Causal attention on a CPU, for training above all: matrix products over blocks of queries, gradient by hand.
 
 torch's fused CPU kernel is made for long contexts: it works on small tiles, in which a processor's bfloat16
 units do not reach their speed.  At training lengths the scores of a block of queries fit in the cache, so
@@ -9,6 +9,9 @@ the window of a block's first query.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -26,6 +29,22 @@ def keeps_little(n_tokens: int, window: int | None) -> bool:
     """Whether the probabilities kept for the backward pass are no more than those of ``MAX_CONTEXT`` tokens."""
     n_keys = n_tokens if window is None else min(n_tokens, window + BLOCK)
     return n_tokens * n_keys <= MAX_CONTEXT**2
+
+
+def pays_without_gradients(q_BHTd: Tensor, n_keys: int) -> bool:
+    """Whether blocks are faster where nothing is kept: in bfloat16, for causal attention of as many queries as keys.
+
+    Measured on a Zen 5, one core, 6 heads x 64: 128 tokens 377 against 513 us of the fused kernel, 1024 tokens 8.9 against
+    15.9 ms, 4096 tokens 125 against 200.  In float32 they are not.
+    """
+    if q_BHTd.device.type != "cpu" or q_BHTd.dtype != torch.bfloat16 or q_BHTd.requires_grad:
+        return False
+    return q_BHTd.shape[2] == n_keys >= BLOCK and _has_bfloat16_units()
+
+
+@functools.cache
+def _has_bfloat16_units() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def block_attention(
@@ -47,7 +66,11 @@ def block_attention(
     groups = q_BHTd.shape[1] // k_BKTd.shape[1]
     if groups > 1:
         k_BKTd, v_BKTd = (part.repeat_interleave(groups, dim=1) for part in (k_BKTd, v_BKTd))
-    return _BlockAttention.apply(q_BHTd.contiguous(), k_BKTd.contiguous(), v_BKTd.contiguous(), window, segments)
+    q_BHTd, k_BHTd, v_BHTd = (part.contiguous() for part in (q_BHTd, k_BKTd, v_BKTd))
+    if torch.is_grad_enabled():
+        return _BlockAttention.apply(q_BHTd, k_BHTd, v_BHTd, window, segments)
+    blocks = _blocks(q_BHTd.shape[2], window, segments)
+    return torch.cat([y for y, *_ in _forward(q_BHTd, k_BHTd, v_BHTd, window, segments, blocks)], dim=2)
 
 
 class _BlockAttention(torch.autograd.Function):
@@ -59,18 +82,8 @@ class _BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, window: int | None, segments: SegmentMask | None) -> Tensor:
-        blocks, probabilities, denominators, ctx.blocks = [], [], [], _blocks(q.shape[2], window, segments)
-        for first, start, end in ctx.blocks:
-            scores = q[:, :, start:end] @ k[:, :, first:end].transpose(-1, -2)
-            if segments is None:
-                hidden = ~causal_mask(end - start, end - first, q.device, window)
-            else:
-                hidden = segments.hidden(first, start, end, window)
-            p, denominator = _softmax(scores.masked_fill_(hidden, float("-inf")))
-            y = p @ v[:, :, first:end]
-            probabilities.append(p)
-            blocks.append(y if denominator is None else (y / denominator).to(y.dtype))
-            denominators.append(denominator)
+        ctx.blocks = _blocks(q.shape[2], window, segments)
+        blocks, probabilities, denominators = zip(*_forward(q, k, v, window, segments, ctx.blocks))
         y = torch.cat(blocks, dim=2)
         whole = None if denominators[0] is None else torch.cat(denominators, dim=2)
         ctx.save_for_backward(q, k, v, y, whole, *probabilities)
@@ -94,6 +107,21 @@ class _BlockAttention(torch.autograd.Function):
             grad_k[:, :, first:end] += ds.transpose(-1, -2) @ q[:, :, start:end]
             grad_v[:, :, first:end] += p.transpose(-1, -2) @ g
         return torch.cat(grad_q, dim=2), grad_k, grad_v, None, None
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, window: int | None, segments: SegmentMask | None, blocks: list[tuple[int, int, int]]
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """(y, p, denominator) of each block of queries."""
+    for first, start, end in blocks:
+        scores = q[:, :, start:end] @ k[:, :, first:end].transpose(-1, -2)
+        if segments is None:
+            hidden = ~causal_mask(end - start, end - first, q.device, window)
+        else:
+            hidden = segments.hidden(first, start, end, window)
+        p, denominator = _softmax(scores.masked_fill_(hidden, float("-inf")))
+        y = p @ v[:, :, first:end]
+        yield y if denominator is None else (y / denominator).to(y.dtype), p, denominator
 
 
 def _softmax(scores: Tensor) -> tuple[Tensor, Tensor | None]:

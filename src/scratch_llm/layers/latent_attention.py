@@ -14,15 +14,18 @@ Rotation cannot pass through W_UK, so positions go into r more dimensions, whose
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratch_llm.layers.block_attention import MAX_CONTEXT, block_attention
+from scratch_llm.layers.block_attention import MAX_CONTEXT, block_attention, pays_without_gradients
 from scratch_llm.layers.latent_cache import LatentCache
 from scratch_llm.layers.norms import RMSNorm
 from scratch_llm.layers.rotary import apply_rotary
 from scratch_llm.layers.segments import SegmentMask
+from scratch_llm.layers.side_by_side import SideBySide
 
 
 class LatentAttention(nn.Module):
@@ -62,22 +65,37 @@ class LatentAttention(nn.Module):
         self,
         x_BTD: Tensor,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | SegmentMask | None = None,
-        cache: LatentCache | None = None,
+        mask: Tensor | SegmentMask | Sequence[Tensor | None] | None = None,
+        cache: LatentCache | SideBySide | None = None,
         layer: int = 0,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)"""
-        q_nope, q_rope, latent, k_rope = self._project(x_BTD, rotary)
+        """(B, T, D) -> (B, T, D); arguments as in ``GroupedQueryAttention``."""
+        projected = self._project(x_BTD, rotary)
+        if isinstance(cache, SideBySide):
+            return self.out(cache.attend(self._attend, projected, mask, layer))
+        return self.out(self._attend(*projected, mask, cache, layer))
+
+    def _attend(
+        self,
+        q_nope: Tensor,
+        q_rope: Tensor,
+        latent: Tensor,
+        k_rope: Tensor,
+        mask: Tensor | SegmentMask | None,
+        cache: LatentCache | None,
+        layer: int,
+    ) -> Tensor:
+        """Of what ``_project`` gives: (B, T, H * v)."""
         if cache is None or cache.length == 0:
             if cache is not None:
                 cache.write(layer, torch.cat((latent, k_rope), dim=-1))
-            return self.out(self._expanded(q_nope, q_rope, latent, k_rope, mask, train=cache is None))
+            return self._expanded(q_nope, q_rope, latent, k_rope, mask, train=cache is None)
         kept = cache.write(layer, torch.cat((latent, k_rope), dim=-1))
-        if self.absorbs(x_BTD.shape[1]):
-            return self.out(self._absorbed(q_nope, q_rope, kept, mask))
-        kept = kept.to(x_BTD.dtype)
+        if self.absorbs(q_nope.shape[1]):
+            return self._absorbed(q_nope, q_rope, kept, mask)
+        kept = kept.to(latent.dtype)
         latent, k_rope = kept.split((self.kv_lora_rank, self.rope_dim), dim=-1)
-        return self.out(self._expanded(q_nope, q_rope, latent, k_rope, mask))
+        return self._expanded(q_nope, q_rope, latent, k_rope, mask)
 
     def absorbs(self, n_queries: int) -> bool:
         """Whether the absorbed form is the cheaper one for so many queries on a cache.
@@ -118,7 +136,7 @@ class LatentAttention(nn.Module):
         q_BHTd = torch.cat((q_nope, q_rope), dim=-1).transpose(1, 2)
         k_BHSd = torch.cat((k_nope, k_rope.to(k_nope.dtype)), dim=-1).transpose(1, 2)
         dropout = self.dropout if self.training else 0.0
-        if train and self._trains_on_cpu(q_BHTd, mask, dropout):
+        if self._in_blocks(q_BHTd, k_BHSd.shape[2], mask, dropout, train):
             y_BHTv = block_attention(q_BHTd, k_BHSd, v.transpose(1, 2), self.scale, segments=mask)
         else:
             if isinstance(mask, SegmentMask):
@@ -134,10 +152,15 @@ class LatentAttention(nn.Module):
             )
         return y_BHTv.transpose(1, 2).flatten(2)
 
-    def _trains_on_cpu(self, q_BHTd: Tensor, mask: Tensor | SegmentMask | None, dropout: float) -> bool:
+    def _in_blocks(
+        self, q_BHTd: Tensor, n_keys: int, mask: Tensor | SegmentMask | None, dropout: float, train: bool
+    ) -> bool:
         """Where ``block_attention`` is faster than the library's kernel: see there."""
-        plain = not isinstance(mask, Tensor) and not dropout and q_BHTd.requires_grad
-        return plain and q_BHTd.device.type == "cpu" and q_BHTd.shape[2] <= MAX_CONTEXT
+        if isinstance(mask, Tensor) or dropout:
+            return False
+        if train and q_BHTd.requires_grad:
+            return q_BHTd.device.type == "cpu" and q_BHTd.shape[2] <= MAX_CONTEXT
+        return pays_without_gradients(q_BHTd, n_keys)
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, kept_BSk: Tensor, mask: Tensor | None) -> Tensor:
         """All heads on the cache itself, (B, S, c + r): -> (B, T, H * v)."""

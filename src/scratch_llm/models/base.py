@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +51,13 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def hidden_states(self, tokens_BT: Tensor, cache: Cache | None, padding_mask: Tensor | None) -> Tensor:
         """(B, T) int64 -> (B, T, D): the input of the output layer."""
+
+    def hidden_states_side_by_side(self, batches: Sequence[tuple[Tensor, Cache]]) -> list[Tensor]:
+        """``hidden_states`` of several batches of tokens, (B, T) int64 each, with a cache each and nothing padded.
+
+        Here one after another; a model whose tokens meet in attention alone computes them together.
+        """
+        return [self.hidden_states(tokens_BT, cache, None) for tokens_BT, cache in batches]
 
     @property
     @abstractmethod

@@ -34,6 +34,9 @@ class SlidingTransformer(Transformer):
             masks = {window: cache.window_mask(window, n_tokens) for window in windows}
         return positions, {None: mask, **masks}
 
+    def masks_side_by_side(self, masks: list[Masks]) -> dict[int | None, list[Tensor | None]]:
+        return {window: [own[window] for own in masks] for window in masks[0]}
+
     def attention_inputs(
         self, positions: Tensor | slice, masks: Masks, dtype: torch.dtype
     ) -> Sequence[tuple[Rotary | None, Tensor | None]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scratch_llm.layers.cache import SlotCache, positions_and_mask
 from scratch_llm.layers.kv_cache import KVCache
+from scratch_llm.layers.side_by_side import SideBySide
 from scratch_llm.models.base import LanguageModel, init_linear_and_embedding
 
 Rotary = tuple[Tensor, Tensor]
@@ -87,17 +88,42 @@ class Transformer(LanguageModel):
         )
         return [(rotary, mask)] * self.config.n_layers
 
+    def masks_side_by_side(self, masks: list[Any]) -> Any:
+        """For ``attention_inputs``, of several batches what ``begin`` gave for each: layers then get a list of masks."""
+        return masks
+
     # -- what they share --------------------------------------------------------------------------
 
     def hidden_states(self, tokens_BT: Tensor, cache: KVCache | None, padding_mask: Tensor | None) -> Tensor:
         B, T = tokens_BT.shape
-        positions, mask = self.begin(B, T, cache, padding_mask)
+        hidden_BTD = self._run(tokens_BT, *self.begin(B, T, cache, padding_mask), cache)
+        if cache is not None:
+            cache.advance(T)
+        return hidden_BTD
+
+    def hidden_states_side_by_side(self, batches: Sequence[tuple[Tensor, SlotCache]]) -> list[Tensor]:
+        if len(batches) == 1:
+            return super().hidden_states_side_by_side(batches)
+        together = SideBySide([cache for _, cache in batches], [tuple(tokens.shape) for tokens, _ in batches])
+        begun = [self.begin(*tokens.shape, cache, None) for tokens, cache in batches]
+        positions_1N = together.join([
+            positions_of(positions, tokens) for (positions, _), (tokens, _) in zip(begun, batches)
+        ])  # fmt: skip
+        tokens_1N = together.join([tokens for tokens, _ in batches])
+        masks = self.masks_side_by_side([mask for _, mask in begun])
+        hidden_1ND = self._run(tokens_1N, positions_1N, masks, together)
+        for tokens, cache in batches:
+            cache.advance(tokens.shape[1])
+        return together.split(hidden_1ND)
+
+    def _run(
+        self, tokens_BT: Tensor, positions: Tensor | slice, mask: Any, cache: SlotCache | SideBySide | None
+    ) -> Tensor:
+        """Embedding, blocks and final norm: (B, T) -> (B, T, D)."""
         x_BTD = self.embed(tokens_BT, positions)
         inputs = self.attention_inputs(positions, mask, x_BTD.dtype)
         for layer, (block, (rotary, layer_mask)) in enumerate(zip(self.blocks, inputs)):
             x_BTD = self.run_block(block, x_BTD, rotary, layer_mask, cache, layer)
-        if cache is not None:
-            cache.advance(T)
         return self.final_norm(x_BTD)
 
     @property
@@ -142,6 +168,13 @@ class Transformer(LanguageModel):
         (Chowdhery et al. 2022, appendix B) and ``torch.utils.flop_counter``."""
         config = self.config
         return config.n_layers * 4 * context_length * config.n_heads * config.head_dim
+
+
+def positions_of(positions: Tensor | slice, tokens_BT: Tensor) -> Tensor:
+    """What ``SlotCache.begin`` gives, of every token: (B, T) int64."""
+    if isinstance(positions, slice):
+        positions = torch.arange(positions.start, positions.stop, device=tokens_BT.device)
+    return positions.expand(tokens_BT.shape)
 
 
 def select_rotary(cos: Tensor, sin: Tensor, positions: Tensor | slice, dtype: torch.dtype) -> Rotary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from support.parity import spread_out
@@ -195,6 +197,32 @@ def test_bfloat16_caches_stay_near(model, kind):
         got += [model(tokens[:, t : t + 1], cache=cache) for t in range(34, LENGTH)]
         difference = (torch.cat(got, 1) - exact).float()[real].abs()
         assert difference.mean() < 0.02 * exact.float().abs().mean() + 0.005
+
+
+@pytest.mark.parametrize("name", ["multi-head", "windows"])
+@pytest.mark.parametrize("side", ["none", "left"])
+@torch.inference_mode()
+def test_rows_are_widened_in_groups(monkeypatch, name, side):
+    """One query per row: the same logits for all rows at once and for two or one at a time, with padding and without."""
+    model = build_model(CONFIGS[name], seed=0).bfloat16().eval()
+    tokens, real = tokens_and_padding(side)
+    logits, group_sizes = [], []
+    in_groups = KVCache.in_groups
+
+    def watch(cache, *keys_and_values):
+        groups = list(in_groups(cache, *keys_and_values))
+        group_sizes.append(len(groups))
+        assert sum(len(keys) for _, keys, _ in groups) == len(tokens) and {k.dtype for _, k, _ in groups} == {torch.float32}
+        return in_groups(cache, *keys_and_values)
+
+    monkeypatch.setattr(KVCache, "in_groups", watch)
+    for n_bytes in (1 << 22, 20_000, 1):
+        monkeypatch.setattr(sys.modules[KVCache.__module__], "WIDENED_BYTES", n_bytes)
+        cache = model.init_cache(len(tokens))
+        model(tokens[:, :30], cache=cache, padding_mask=None if real is None else real[:, :30])
+        logits.append(torch.cat([model(tokens[:, t : t + 1], cache=cache) for t in range(30, LENGTH)], 1))
+    assert min(group_sizes) == 1 and max(group_sizes) == len(tokens) == 3
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
 # -- what they refuse -------------------------------------------------------------------------------------------------

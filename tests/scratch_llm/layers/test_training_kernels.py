@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from scratch_llm.layers import GroupedQueryAttention, block_attention, linear_cross_entropy
+from scratch_llm.layers import GroupedQueryAttention, KVCache, block_attention, linear_cross_entropy
+from scratch_llm.layers import attention as attention_module
 from scratch_llm.layers import loss as loss_module
 from scratch_llm.layers.attention import clear_attention
+from scratch_llm.layers.block_attention import BLOCK
+from scratch_llm.layers.segments import SegmentMask
+
+block_module = sys.modules[block_attention.__module__]  # the package has the function by that name
 
 
 def example(n=70, d=24, v=50, ignored=True, dtype=torch.float32):
@@ -206,3 +215,48 @@ def test_loss_reads_only_the_rows_that_are_learnt(n_learnt):
         torch.testing.assert_close(mine, other)
     rows, _ = loss_module._without_ignored(hidden.flatten(0, 1), targets.flatten())
     assert len(rows) == (n_learnt if n_learnt < 48 else 60)
+
+
+def bfloat16_blocks():
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_blocks_without_gradients_are_the_same_function_and_keep_one_block(monkeypatch, segmented):
+    q, k, v = torch.randn(3, 2, 4, 300, 8)
+    numbers = (torch.arange(300) // 77 + 1).expand(2, -1)
+    segments = SegmentMask.of(numbers) if segmented else None
+    alive, softmax = [], block_module._softmax
+
+    def watch(scores):
+        gc.collect()
+        assert sum(reference() is not None for reference in alive) <= 1
+        p = softmax(scores)
+        alive.append(weakref.ref(p[0]))
+        return p
+
+    with torch.no_grad():
+        monkeypatch.setattr(block_module, "_softmax", watch)
+        got = block_attention(q, k, v, None, None, segments)
+        monkeypatch.setattr(block_module, "_softmax", softmax)
+    assert len(alive) == 3
+    torch.testing.assert_close(got, block_attention(q.requires_grad_(), k, v, None, None, segments).detach())
+
+
+@pytest.mark.skipif(not bfloat16_blocks(), reason="this CPU has no fast bfloat16 products: blocks are not used there")
+@pytest.mark.parametrize("n_tokens, blocks", [(BLOCK - 1, False), (BLOCK, True), (2 * BLOCK + 7, True)])
+def test_long_prompts_in_bfloat16_are_computed_in_blocks(monkeypatch, n_tokens, blocks):
+    calls = []
+    monkeypatch.setattr(attention_module, "block_attention", lambda *a: calls.append(1) or block_attention(*a))
+    layer = GroupedQueryAttention(32, 4, 2, 8)
+    x, cache = torch.randn(2, n_tokens, 32), KVCache(1, 2, 2, n_tokens, 8, torch.bfloat16)
+    with torch.no_grad():
+        exact = layer(x)
+        assert not calls  # float32
+        half = layer.bfloat16()
+        cache.begin(2, n_tokens, None)
+        for got in (half(x.bfloat16()), half(x.bfloat16(), None, None, cache)):
+            torch.testing.assert_close(got.float(), exact, atol=0.02, rtol=0.05)
+        assert len(calls) == 2 * blocks
+        half(x.bfloat16(), None, torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril())
+        assert len(calls) == 2 * blocks  # a mask is for the library's kernel
