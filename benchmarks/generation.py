@@ -3,7 +3,8 @@
     python benchmarks/generation.py [--models llama mamba] [--sizes 15M 100M] [--quick]
 
 Every architecture of ``shapes.py``; 200 new tokens (50 at 100M), greedy, batch 1 and 8, float32 and bfloat16.  All
-run in turns in one process; the figure is the best of the rounds.  The note tells the time to read all weights
+run in turns in one process.  A machine's own speed may change by half within seconds, so a ratio is the median of those of
+the rounds, each of runs that followed one another; speeds are medians, too.  The note tells the time to read all weights
 once per step at the memory bandwidth measured in the same run: weights that fit into the last-level cache may beat
 it, and mixtures of experts read only a part.  Each peer generates with its own code and cache (``generation_peers.py``);
 one that is not installed is left out, and said to be.
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -68,18 +70,18 @@ def read_bandwidth() -> float:
 
 @dataclass
 class Measured:
-    """Tokens per second of ours, of transformers (None where it has no such model) and of the other peers by name;
-    ``equal`` is the share of equal greedy tokens with transformers, which has our weights."""
+    """Tokens per second of each round: ours, of transformers (None where it has no such model) and of the other peers by
+    name; ``equal`` is the share of equal greedy tokens with transformers, which has our weights."""
 
-    ours: float
-    theirs: float | None
+    ours: list[float]
+    theirs: list[float] | None
     equal: float | None
-    others: dict[str, float] = field(default_factory=dict)
+    others: dict[str, list[float]] = field(default_factory=dict)
 
 
 def compare(model: LanguageModel, peer, batch_size: int, n_tokens: int, rounds: int,
             others: Mapping[str, Generate] | None = None) -> Measured:
-    """All in turns, the best round of each."""
+    """All in turns, every other round in the opposite order."""
     vocab_size = model.config.vocab_size
     prompts = torch.randint(1, vocab_size, (batch_size, PROMPT_LENGTH), generator=torch.Generator().manual_seed(1))
     sampling = SamplingConfig(max_new_tokens=n_tokens, temperature=0)
@@ -104,11 +106,10 @@ def compare(model: LanguageModel, peer, batch_size: int, n_tokens: int, rounds: 
     runs = {OURS: ours} | ({} if peer is None else {TRANSFORMERS: theirs})
     runs |= {who: partial(_generate, generate, prompts, n_tokens) for who, generate in (others or {}).items()}
     tokens = {who: function() for who, function in runs.items()}  # warm-up, and what came out
-    best = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds):
-        for who, function in runs.items():
-            best[who] = min(best[who], _seconds(function))
-    speeds = {who: batch_size * n_tokens / seconds for who, seconds in best.items()}
+    speeds: dict[str, list[float]] = {who: [] for who in runs}
+    for number in range(rounds):
+        for who in list(runs)[:: -1 if number % 2 else 1]:
+            speeds[who].append(batch_size * n_tokens / _seconds(runs[who]))
     same = [a == b for row, other in zip(tokens[OURS], tokens.get(TRANSFORMERS, [])) for a, b in zip(row, other)]
     return Measured(speeds.pop(OURS), speeds.pop(TRANSFORMERS, None), sum(same) / len(same) if same else None, speeds)
 
@@ -129,7 +130,7 @@ def run(
 ) -> list[dict]:
     """Rows {name, ours, peer, unit, ratio, target, note}; ``ratio`` at least ``target`` is a pass."""
     check_families(families or ())
-    rows, rounds = [], 1 if quick else 5
+    rows, rounds = [], 1 if quick else 9
     bandwidth = read_bandwidth()
     for size, family in itertools.product(sizes, families or SHAPES):
         n_tokens = min(32, NEW_TOKENS[size]) if quick else NEW_TOKENS[size]
@@ -156,20 +157,22 @@ def run(
 
 def rows_of(name: str, measured: Measured, batch_size: int, weights: int, bandwidth: float) -> list[dict]:
     """A line of the table for each peer; ``weights`` in bytes, of which mixtures of experts read only a part per step."""
-    step, floor = batch_size / measured.ours, weights / bandwidth
+    step, floor = batch_size / median(measured.ours), weights / bandwidth
     note = f"step {step * 1e3:.2f} ms, all weights once {floor * 1e3:.2f} ms ({weights / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s)"
-    ours = {"name": name, "ours": round(measured.ours, 1), "peer": None, "unit": "tok/s", "ratio": None, "target": None,
+    ours = {"name": name, "ours": round(median(measured.ours), 1), "peer": None, "unit": "tok/s", "ratio": None, "target": None,
             "note": f"transformers has no such model; {note}"}
     rows = []
     if measured.theirs is not None:
-        rows.append(_against(ours, TRANSFORMERS, measured.theirs, f"{note}; {measured.equal:.0%} of tokens equal"))
-    rows += [_against(ours, who, speed, "its own weights, the same shape") for who, speed in measured.others.items()]
+        rows.append(_against(ours, measured.ours, TRANSFORMERS, measured.theirs, f"{note}; {measured.equal:.0%} of tokens equal"))
+    others = measured.others.items()
+    rows += [_against(ours, measured.ours, who, speeds, "its own weights, the same shape") for who, speeds in others]
     return rows or [ours]
 
 
-def _against(ours: dict, who: str, speed: float, note: str) -> dict:
-    return ours | {"name": f"{ours['name']}, {who}", "peer": round(speed, 1), "ratio": round(ours["ours"] / speed, 2),
-                   "target": TARGET, "note": note}
+def _against(row: dict, ours: list[float], who: str, theirs: list[float], note: str) -> dict:
+    ratios = sorted(a / b for a, b in zip(ours, theirs))
+    return row | {"name": f"{row['name']}, {who}", "peer": round(median(theirs), 1), "ratio": round(median(ratios), 2),
+                  "target": TARGET, "note": f"{note}; ratios of rounds {ratios[0]:.2f} to {ratios[-1]:.2f}"}
 
 
 def _seconds(function) -> float:

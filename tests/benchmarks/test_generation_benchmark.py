@@ -60,16 +60,19 @@ def test_a_peer_that_is_not_installed_is_said_to_be(tiny, monkeypatch, capsys):
         assert f"SKIPPED {one}: not installed (.venv/bin/python -m pip install" in output
     assert [row["name"] for row in rows] == [
         "generate, qwen3 15M, float32, batch 2, transformers", "generate, litgpt qwen3 15M", "generate, llms-from-scratch qwen3 15M"]
-    assert rows[0]["ratio"] > 0 and rows[0]["note"].endswith("100% of tokens equal")
+    assert rows[0]["ratio"] > 0 and "; 100% of tokens equal; ratios of rounds" in rows[0]["note"]
     assert all(row["ratio"] is None and "bench.txt" in row["note"] for row in rows[1:])
 
 
 def test_a_row_for_each_peer(bench):
-    rows = bench.rows_of("generate, llama", bench.Measured(300.0, 100.0, 0.5, {"litgpt": 200.0}), 2, 1_000_000, 1e9)
+    # The second round in a slow spell, the third in a worse one.
+    ours, theirs, litgpt = ([speed / slow for slow in (1, 2, 5)] for speed in (600.0, 200.0, 400.0))
+    rows = bench.rows_of("generate, llama", bench.Measured(ours, theirs, 0.5, {"litgpt": litgpt}), 2, 1_000_000, 1e9)
     assert [(row["name"], row["ratio"]) for row in rows] == [("generate, llama, transformers", 3.0), ("generate, llama, litgpt", 1.5)]
+    assert (rows[0]["ours"], rows[0]["peer"]) == (300, 100) and rows[1]["note"].endswith("ratios of rounds 1.50 to 1.50")
     assert "50% of tokens equal" in rows[0]["note"] and "step 6.67 ms, all weights once 1.00 ms" in rows[0]["note"]
     assert "equal" not in rows[1]["note"]
-    alone = bench.rows_of("generate, rwkv7", bench.Measured(300.0, None, None), 1, 1_000_000, 1e9)
+    alone = bench.rows_of("generate, rwkv7", bench.Measured([300.0], None, None), 1, 1_000_000, 1e9)
     assert [(row["name"], row["peer"], row["target"]) for row in alone] == [("generate, rwkv7", None, None)]
 
 
