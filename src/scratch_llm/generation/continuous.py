@@ -1,7 +1,8 @@
 """Continuous batching: requests join and leave a running batch at any step (Yu et al. 2022, Orca, section 3).
 
 A decoding step reads all weights for however few rows, so eight requests together cost little more than one.  Waiting
-until a batch is full, or until its longest answer ends, would waste that; here a free row is filled at the next step.
+until a batch is full, or until its longest answer ends, would waste that; here a free row is filled at the next step, and
+its prompt goes through the model beside the others' tokens (``layers/side_by_side.py``).
 
     batch = ContinuousBatch(model)
     request = batch.submit(prompt_ids, SamplingConfig(max_new_tokens=100))
