@@ -14,6 +14,9 @@ from torch import Tensor
 
 from scratch_llm.layers.cache import SlotCache
 
+#: The row's tokens are a multiple of this: oneDNN keeps a kernel for every number of rows it meets, 0.4 MB for each matrix.
+MULTIPLE = 16
+
 
 @dataclass(frozen=True)
 class SideBySide:
@@ -23,12 +26,15 @@ class SideBySide:
     shapes: list[tuple[int, int]]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """(B, T, ...) of each batch -> (1, N, ...), N all their tokens."""
-        return torch.cat([part.flatten(0, 1) for part in parts])[None]
+        """(B, T, ...) of each batch -> (1, N, ...), N all their tokens and zeros behind them."""
+        rows = [part.flatten(0, 1) for part in parts]
+        zeros = rows[0].new_zeros(-sum(map(len, rows)) % MULTIPLE, *rows[0].shape[1:])
+        return torch.cat([*rows, zeros])[None]
 
     def split(self, joined_1N: Tensor) -> list[Tensor]:
         """The opposite of ``join``."""
-        parts = joined_1N[0].split([rows * tokens for rows, tokens in self.shapes])
+        sizes = [rows * tokens for rows, tokens in self.shapes]
+        parts = joined_1N[0, : sum(sizes)].split(sizes)
         return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes)]
 
     def attend(
