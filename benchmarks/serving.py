@@ -7,9 +7,9 @@ over gRPC; greedy answers of 16 to 48 tokens to prompts of about 48.  The scratc
 ``transformers`` engine stand ready together and are asked in turns.  A machine's own speed may change by half within
 seconds, so that only what is measured side by side can be compared: one client and the engine in this process answer
 the same questions, one by one in turns, the rest goes in rounds, and a ratio is the median of the pairs' or of the
-rounds'.  The clients run on the same cores as the server: the note says how much of them they took.  Speeds are of the time in which all
-clients are at work.  ``--soak`` adds mixed load with clients
-that go away, read slowly or find the server full; it passes or fails as a whole.
+rounds'.  The clients run on the same cores as the server: the note says how much of them they took.  Speeds are of the
+time in which all clients are at work.  ``--soak`` adds mixed load with clients that go away, read slowly or find the
+server full; it passes or fails as a whole.
 """
 
 from __future__ import annotations

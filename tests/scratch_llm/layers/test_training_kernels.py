@@ -217,10 +217,6 @@ def test_loss_reads_only_the_rows_that_are_learnt(n_learnt):
     assert len(rows) == (n_learnt if n_learnt < 48 else 60)
 
 
-def bfloat16_blocks():
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
 @pytest.mark.parametrize("segmented", [False, True])
 def test_blocks_without_gradients_are_the_same_function_and_keep_one_block(monkeypatch, segmented):
     q, k, v = torch.randn(3, 2, 4, 300, 8)
@@ -243,7 +239,7 @@ def test_blocks_without_gradients_are_the_same_function_and_keep_one_block(monke
     torch.testing.assert_close(got, block_attention(q.requires_grad_(), k, v, None, None, segments).detach())
 
 
-@pytest.mark.skipif(not bfloat16_blocks(), reason="this CPU has no fast bfloat16 products: blocks are not used there")
+@pytest.mark.skipif(not block_module._has_bfloat16_units(), reason="this CPU has no fast bfloat16 products: blocks are not used there")
 @pytest.mark.parametrize("n_tokens, blocks", [(BLOCK - 1, False), (BLOCK, True), (2 * BLOCK + 7, True)])
 def test_long_prompts_in_bfloat16_are_computed_in_blocks(monkeypatch, n_tokens, blocks):
     calls = []

@@ -16,7 +16,7 @@ def model(request):
 
 
 def running(model, lengths):
-    """A cache of texts of these lengths, padded on the left, after a step that padded nothing."""
+    """A cache of texts of these lengths, padded on the left where they differ."""
     cache, longest = model.init_cache(len(lengths), 40), max(lengths)
     tokens = torch.randint(0, 61, (len(lengths), longest), generator=torch.Generator().manual_seed(1))
     real = torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
